@@ -1,0 +1,41 @@
+//! The host command `minicache`: serve a folder or an image, pack folders into SHFS images, look into images.
+#![forbid(unsafe_code)]
+
+mod pack;
+mod serve;
+mod shfs;
+
+use clap::{Parser, Subcommand};
+
+/// MiniCache: a content cache and web server that is its own operating system.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a folder or an SHFS volume over HTTP from this process.
+    Serve(serve::Arguments),
+    /// Make an SHFS image of a folder.
+    Pack(pack::Arguments),
+    /// Look into SHFS images.
+    Shfs(shfs::Arguments),
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Pack(arguments) => pack::run(arguments),
+        Command::Shfs(arguments) => shfs::run(arguments),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("minicache: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Sectors of a disk, read straight into pages.
+
+use arrayvec::ArrayVec;
+use core::fmt;
+
+use super::Page;
+
+/// Most pages of one request: 64 KiB.
+pub const MAX_REQUEST_PAGES: usize = 16;
+
+/// The pages of one request, in order.
+pub type PageVec = ArrayVec<Page, MAX_REQUEST_PAGES>;
+
+/// Size and nature of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes of a sector: a power of two from 512 to 4096.
+    pub sector_bytes: u32,
+    /// Number of sectors.
+    pub sectors: u64,
+    /// Writes are refused.
+    pub read_only: bool,
+}
+
+impl Geometry {
+    /// The disk's size in bytes (saturating: a lying backend may claim more than exists).
+    pub fn bytes(&self) -> u64 {
+        self.sectors.saturating_mul(self.sector_bytes.into())
+    }
+}
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockOperation {
+    /// Fills the pages from the disk.
+    Read,
+    /// Writes the pages to the disk.
+    Write,
+    /// Makes earlier writes durable; carries no pages.
+    Flush,
+}
+
+/// A request. Its pages belong to the device until it completes.
+#[derive(Debug)]
+pub struct BlockRequest {
+    /// What to do.
+    pub operation: BlockOperation,
+    /// First sector; the pages' bytes (whole pages) must lie on the disk, but for a read that begins on it and ends beyond
+    /// its last sector: there the rest of the pages is zero.
+    pub sector: u64,
+    /// Whole pages, each the only reference to it where the operation is `Read`.
+    pub pages: PageVec,
+    /// The caller's name for the request, given back with its completion.
+    pub token: u64,
+}
+
+/// Why a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockError {
+    /// The disk could not read or write.
+    Failed,
+    /// The sectors are not on the disk.
+    OutOfRange,
+    /// The disk is read-only, or knows no such operation.
+    Unsupported,
+    /// The device went down while the request was on its way.
+    Down,
+}
+
+impl fmt::Display for BlockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "the disk reported an error",
+            Self::OutOfRange => "the sectors lie beyond the end of the disk",
+            Self::Unsupported => "the disk does not support this operation",
+            Self::Down => "the disk went away",
+        })
+    }
+}
+
+impl core::error::Error for BlockError {}
+
+/// A finished request, with its pages.
+#[derive(Debug)]
+pub struct BlockCompletion {
+    /// The request's token.
+    pub token: u64,
+    /// The request's pages. After a failed read their content is arbitrary.
+    pub pages: PageVec,
+    /// How it went.
+    pub result: Result<(), BlockError>,
+}
+
+/// A change of the device's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockEvent {
+    /// Every request in flight has been completed with [`BlockError::Down`]; nothing can be submitted until `Up`.
+    Down,
+    /// The device works, with this geometry.
+    Up(Geometry),
+    /// The device has been removed for good.
+    Gone,
+}
+
+/// A disk with requests in flight. Requests may complete late and in any order.
+pub trait BlockDevice {
+    /// Size and nature.
+    fn geometry(&self) -> Geometry;
+
+    /// The next change of state, oldest first.
+    fn event(&mut self) -> Option<BlockEvent>;
+
+    /// Starts a request. Bad ones are accepted and complete with an error; when the queue is full or the device is down, the
+    /// request comes back unchanged.
+    fn submit(&mut self, request: BlockRequest) -> Result<(), BlockRequest>;
+
+    /// Publishes what `submit` queued, with at most one notification.
+    fn flush(&mut self);
+
+    /// Hands finished requests to `sink` and returns how many there were.
+    fn complete(&mut self, sink: &mut dyn FnMut(BlockCompletion)) -> usize;
+
+    /// Asks to be woken by the next completion. True if one is there already: then don't sleep.
+    fn arm(&mut self) -> bool;
+}

@@ -1,0 +1,1 @@
+//! Devices on an operating system: image files and served folders.

@@ -1,0 +1,4 @@
+//! Builds, test beds and the full test run.
+#![forbid(unsafe_code)]
+
+fn main() {}
