@@ -1,4 +1,44 @@
-//! Builds, test beds and the full test run.
+//! The project's chores as one command, `cargo xtask`: the full test run and the proof that the appliance needs no std.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod probe;
+mod run;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check formatting and lints, prove that the appliance links without std, and run every test.
+    ///
+    /// Programs that tests need beyond Rust and a C compiler are installed by their Debian package name when this runs as
+    /// root where apt-get exists; otherwise they are named, with the tests that are not run for want of them.
+    Test,
+    /// Link the appliance into a freestanding program, to prove that it needs no std.
+    Probe,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Test => test::run(),
+        Task::Probe => probe::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
