@@ -4,7 +4,11 @@
 //! disk; it calls an [`Application`], which answers into an [`Outbox`]. Sans-I/O: segments and time in, segments out.
 
 mod application;
+mod config;
 mod segment;
+mod stack;
 
 pub use application::{Application, CloseReason, ConnectionId, Outbox, Peer};
+pub use config::Config;
 pub use segment::RxSegment;
+pub use stack::{ConnectionInfo, Stack};
