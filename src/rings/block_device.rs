@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use core::fmt;
 
-use super::Page;
+use super::{PAGE_BYTES, Page};
 
 /// Most pages of one request: 64 KiB.
 pub const MAX_REQUEST_PAGES: usize = 16;
@@ -52,6 +52,24 @@ pub struct BlockRequest {
     pub pages: PageVec,
     /// The caller's name for the request, given back with its completion.
     pub token: u64,
+}
+
+impl BlockRequest {
+    /// Checks the request against the disk and returns its first byte on it.
+    pub(super) fn check(&self, geometry: &Geometry) -> Result<u64, BlockError> {
+        if self.operation == BlockOperation::Flush {
+            return Ok(0);
+        }
+        if self.pages.is_empty() || (self.operation == BlockOperation::Write && geometry.read_only) {
+            return Err(BlockError::Unsupported);
+        }
+        let start = self.sector.checked_mul(geometry.sector_bytes.into()).ok_or(BlockError::OutOfRange)?;
+        let pages_on_disk = match self.operation {
+            BlockOperation::Read => self.sector < geometry.sectors,
+            _ => (self.pages.len() * PAGE_BYTES) as u64 <= geometry.bytes().saturating_sub(start),
+        };
+        if pages_on_disk { Ok(start) } else { Err(BlockError::OutOfRange) }
+    }
 }
 
 /// Why a request failed.
@@ -107,7 +125,7 @@ pub trait BlockDevice {
     /// Size and nature.
     fn geometry(&self) -> Geometry;
 
-    /// The next change of state, oldest first.
+    /// The next change of state, oldest first. A device is down until its first `Up`.
     fn event(&mut self) -> Option<BlockEvent>;
 
     /// Starts a request. Bad ones are accepted and complete with an error; when the queue is full or the device is down, the

@@ -47,7 +47,7 @@ pub trait NetQueue {
     /// What the device can do now.
     fn capabilities(&self) -> Capabilities;
 
-    /// The next change of state, oldest first.
+    /// The next change of state, oldest first. A device is down until its first `Up`.
     fn event(&mut self) -> Option<NetEvent>;
 
     /// Lends up to `budget` received frames to `sink` and returns how many there were. Their pages are taken back after each

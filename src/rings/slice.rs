@@ -59,6 +59,11 @@ impl PageSlice {
         self.page.same(page)
     }
 
+    /// The page, given up by the slice.
+    pub(super) fn into_page(self) -> Page {
+        self.page
+    }
+
     /// A part of this slice, with a reference of its own.
     ///
     /// # Panics
