@@ -58,7 +58,7 @@ pub trait Outbox {
     fn room_bytes(&self) -> usize;
 
     /// Queues bytes that the application made (a response head, an error page): they are copied to a head page. At most a
-    /// page. False, and nothing queued, when the head pages are exhausted: try again at the next `writable`.
+    /// page. False, and nothing queued, when the head pages are exhausted: `writable` is called once there are some again.
     fn push_head(&mut self, bytes: &[u8]) -> bool;
 
     /// Queues bytes of an object, by reference.
@@ -88,12 +88,13 @@ pub trait Application {
     /// State of one connection.
     type Session;
 
-    /// A connection has been established. `None` refuses it with a reset.
+    /// A connection has been established. `None` refuses it with a reset. [`Application::writable`] is called next, so that
+    /// the session can set its first deadline.
     fn accept(&mut self, id: ConnectionId, peer: &Peer, now: Instant) -> Option<Self::Session>;
 
     /// In-order bytes that arrived: all that are not consumed yet, so a call may show old bytes again with new ones behind.
     /// Returns how many are consumed. What is not consumed is kept and shrinks the window, and is shown again when more
-    /// arrived or after `writable` made progress.
+    /// arrived and after each call of `writable`, also when the peer has ended its direction meanwhile.
     fn receive(&mut self, session: &mut Self::Session, data: &[u8], out: &mut impl Outbox) -> usize;
 
     /// The send queue has room, or somebody woke the connection.
