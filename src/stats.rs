@@ -59,10 +59,16 @@ counters! {
     rx_bad_checksum,
     /// Received frames dropped because they were not for us.
     rx_not_ours,
+    /// Received IP fragments, which are dropped: nobody fragments towards a web server, and reassembly is an attack surface.
+    rx_fragments,
+    /// Received frames with a VLAN tag, which are dropped: the interface is an access port.
+    rx_vlan,
     /// Received frames handed to the control plane.
     rx_control,
     /// Received frames that the control plane had no room for.
     rx_control_dropped,
+    /// Frames of the control plane that the device could not carry (larger than its limits after it came back with less).
+    tx_control_dropped,
     /// Frames given to the device.
     tx_frames,
     /// Bytes given to the device.
