@@ -23,6 +23,9 @@ pub struct NetworkConfig {
     pub serving_port: u16,
     /// The TCP port of µShell (RFC 854 names 23). Default `None`: no sessions.
     pub shell_port: Option<u16>,
+    /// Loopback addresses may be sources: the device is no wire but this host's own sockets, bridged. Default `false`: from a
+    /// wire they are forged (RFC 1122 §3.2.1.3).
+    pub loopback_sources: bool,
 }
 
 impl Default for NetworkConfig {
@@ -34,6 +37,7 @@ impl Default for NetworkConfig {
             gateway_v6: None,
             serving_port: 80,
             shell_port: None,
+            loopback_sources: false,
         }
     }
 }

@@ -106,8 +106,8 @@ fn parse<'a>(
         EthernetProtocol::Arp => {
             return Ok(Verdict::Control { frame_bytes: frame.len(), listener_query: false });
         }
-        EthernetProtocol::Ipv4 => ipv4(frame, view, addresses)?,
-        EthernetProtocol::Ipv6 => ipv6(frame, view, addresses)?,
+        EthernetProtocol::Ipv4 => ipv4(frame, view, config, addresses)?,
+        EthernetProtocol::Ipv6 => ipv6(frame, view, config, addresses)?,
         EthernetProtocol::Unknown(tag) if VLAN_TAGS.contains(&tag) => return Err(DropReason::Vlan),
         EthernetProtocol::Unknown(_) => return Err(DropReason::NotOurs),
     };
@@ -129,7 +129,7 @@ fn parse<'a>(
     Ok(Verdict::Control { frame_bytes: packet.end, listener_query: packet.hop_by_hop })
 }
 
-fn ipv4(frame: &RxFrame, view: &[u8], addresses: &Addresses) -> Result<Packet, DropReason> {
+fn ipv4(frame: &RxFrame, view: &[u8], config: &NetworkConfig, addresses: &Addresses) -> Result<Packet, DropReason> {
     let bytes = &view[ETHERNET_BYTES..];
     let packet = Ipv4Packet::new_unchecked(bytes);
     if bytes.len() < smoltcp::wire::IPV4_HEADER_LEN || packet.version() != 4 {
@@ -158,7 +158,7 @@ fn ipv4(frame: &RxFrame, view: &[u8], addresses: &Addresses) -> Result<Packet, D
     }
     // RFC 1122 §3.2.1.3: addresses that nobody may send from. One of ours would make us talk to ourselves.
     let may_send = IpAddress::Ipv4(source).is_unicast()
-        && !source.is_loopback()
+        && (config.loopback_sources || !source.is_loopback())
         && !addresses.is_broadcast_v4(source)
         && !addresses.has_v4(source);
     if !may_send {
@@ -179,7 +179,7 @@ fn ipv4(frame: &RxFrame, view: &[u8], addresses: &Addresses) -> Result<Packet, D
     })
 }
 
-fn ipv6(frame: &RxFrame, view: &[u8], addresses: &Addresses) -> Result<Packet, DropReason> {
+fn ipv6(frame: &RxFrame, view: &[u8], config: &NetworkConfig, addresses: &Addresses) -> Result<Packet, DropReason> {
     const HEADER_BYTES: usize = smoltcp::wire::IPV6_HEADER_LEN;
     let bytes = &view[ETHERNET_BYTES..];
     let packet = Ipv6Packet::new_unchecked(bytes);
@@ -198,7 +198,8 @@ fn ipv6(frame: &RxFrame, view: &[u8], addresses: &Addresses) -> Result<Packet, D
         return Err(DropReason::NotOurs);
     }
     // The unspecified address is that of a host that is still looking for one (RFC 4862 §5.4.2).
-    let may_send = !source.is_multicast() && !source.is_loopback() && !addresses.has_v6(source);
+    let may_send =
+        !source.is_multicast() && (config.loopback_sources || !source.is_loopback()) && !addresses.has_v6(source);
     if !may_send {
         return Err(DropReason::Malformed);
     }
