@@ -124,6 +124,35 @@ impl Striping {
         Some(StripePlace { member, byte: row.checked_mul(self.stripe_bytes.into())? })
     }
 
+    /// The highest chunk of which every stripe is among the first stripes of its member, `stripes` of the members in order;
+    /// 0 for none.
+    pub fn last_chunk(&self, stripes: impl Iterator<Item = u64>) -> u64 {
+        let members = u64::from(self.members);
+        match self.mode {
+            StripeMode::Combined => stripes.min().unwrap_or(0).saturating_sub(1),
+            // The first stripe that is missing ends the volume; stripe `members` is that of chunk 1.
+            StripeMode::Independent => stripes
+                .enumerate()
+                .map(|(member, count)| count.saturating_mul(members).saturating_add(member as u64))
+                .min()
+                .unwrap_or(0)
+                .saturating_sub(members),
+        }
+    }
+
+    /// Bytes that a member needs at least so that every chunk below `vol_size` begins on it; saturating.
+    pub fn member_bytes(&self, member: usize, vol_size: u64) -> u64 {
+        let members = u64::from(self.members);
+        let last_row = match self.mode {
+            StripeMode::Combined => vol_size.saturating_sub(1),
+            StripeMode::Independent => {
+                let last_stripe = vol_size.saturating_add(members - 1).saturating_sub(1);
+                last_stripe.saturating_sub(member as u64) / members
+            }
+        };
+        last_row.saturating_mul(self.stripe_bytes.into()).saturating_add(1)
+    }
+
     /// `vol_size` of a volume whose smallest member has `member_bytes` bytes: chunks below it are handed out to objects.
     pub fn vol_size(&self, member_bytes: u64) -> u64 {
         let (chunk, stripe) = (u64::from(self.chunk_bytes()), u64::from(self.stripe_bytes));

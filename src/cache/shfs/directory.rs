@@ -1,0 +1,288 @@
+//! The directory: every object of a volume in memory, found by name or digest in O(1).
+//!
+//! Built for a million objects: a record of 40 bytes, and name and digest without their padding in one run of bytes. Hashes
+//! are keyed with a secret, since names come from the network and the volume from anybody.
+
+use alloc::vec::Vec;
+use arrayvec::ArrayVec;
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+
+use super::format::FLAG_LINK;
+use super::object::{Content, Host, Link, LinkKind, Object};
+
+/// Names an object of one [`Directory`]; the order is the table's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId(u32);
+
+/// Why an object was not taken into a [`Directory`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectoryFull {
+    /// The directory would be larger than its limit.
+    Limit,
+    /// The machine has no more memory.
+    OutOfMemory,
+}
+
+/// Every object of a volume.
+pub struct Directory {
+    max_bytes: usize,
+    sip: SipHasher13,
+    store: Store,
+    links: Vec<StoredLink>,
+    names: HashTable<u32>,
+    digests: HashTable<u32>,
+    mimes: HashTable<Span>,
+    default_object: Option<ObjectId>,
+}
+
+/// Records and the bytes that they refer to; apart from the hash tables, which call back here.
+struct Store {
+    digest_bytes: usize,
+    records: Vec<Record>,
+    /// Digest and name of each object, and each MIME type once.
+    bytes: Vec<u8>,
+}
+
+struct Record {
+    created_unix_s: u64,
+    /// First chunk, or the place in `links`.
+    chunk: u64,
+    length_bytes: u64,
+    offset_bytes: u32,
+    /// Where the digest and, behind it, the name begin in `bytes`.
+    digest_at: u32,
+    mime: Span,
+    name_bytes: u8,
+    flags: u8,
+}
+
+/// A short run of `bytes`.
+#[derive(Clone, Copy)]
+struct Span {
+    at: u32,
+    length: u8,
+}
+
+struct StoredLink {
+    host: StoredHost,
+    port: u16,
+    path: ArrayVec<u8, 71>,
+    kind: LinkKind,
+}
+
+enum StoredHost {
+    Name(ArrayVec<u8, 32>),
+    Ipv4([u8; 4]),
+    Ipv6([u8; 16]),
+}
+
+impl Directory {
+    /// An empty directory for digests of `digest_bytes`, which refuses to grow beyond `max_bytes` of memory. `secret` keys
+    /// its hashes.
+    pub fn new(digest_bytes: usize, max_bytes: usize, secret: &[u8; 16]) -> Self {
+        Self {
+            max_bytes,
+            sip: SipHasher13::new_with_key(secret),
+            store: Store { digest_bytes, records: Vec::new(), bytes: Vec::new() },
+            links: Vec::new(),
+            names: HashTable::new(),
+            digests: HashTable::new(),
+            mimes: HashTable::new(),
+            default_object: None,
+        }
+    }
+
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        self.store.records.len()
+    }
+
+    /// True for a volume without objects.
+    pub fn is_empty(&self) -> bool {
+        self.store.records.is_empty()
+    }
+
+    /// Bytes of a digest.
+    pub fn digest_bytes(&self) -> usize {
+        self.store.digest_bytes
+    }
+
+    /// Bytes of memory that the directory takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.records.capacity() * size_of::<Record>()
+            + self.store.bytes.capacity()
+            + self.links.capacity() * size_of::<StoredLink>()
+            + self.names.allocation_size()
+            + self.digests.allocation_size()
+            + self.mimes.allocation_size()
+    }
+
+    /// The object with this name; of several the first in table order. The empty name names nothing.
+    pub fn by_name(&self, name: &[u8]) -> Option<ObjectId> {
+        let found = self.names.find(self.sip.hash(name), |&index| self.store.name(index) == name)?;
+        Some(ObjectId(*found))
+    }
+
+    /// The object with this digest; of several the first in table order.
+    pub fn by_digest(&self, digest: &[u8]) -> Option<ObjectId> {
+        let found = self.digests.find(self.sip.hash(digest), |&index| self.store.digest(index) == digest)?;
+        Some(ObjectId(*found))
+    }
+
+    /// The object that `/` names: the last in table order that has the default flag.
+    pub fn default_object(&self) -> Option<ObjectId> {
+        self.default_object
+    }
+
+    /// The object named by `id`.
+    ///
+    /// # Panics
+    /// If `id` comes from a larger directory.
+    pub fn get(&self, id: ObjectId) -> Object<'_> {
+        let record = &self.store.records[id.0 as usize];
+        let content = if record.flags & FLAG_LINK == 0 {
+            Content::Extent {
+                chunk: record.chunk,
+                offset_bytes: record.offset_bytes.into(),
+                length_bytes: record.length_bytes,
+            }
+        } else {
+            Content::Link(self.links[record.chunk as usize].get())
+        };
+        Object {
+            name: self.store.name(id.0),
+            digest: self.store.digest(id.0),
+            mime: self.store.span(record.mime),
+            created_unix_s: record.created_unix_s,
+            flags: record.flags,
+            content,
+        }
+    }
+
+    /// All objects in table order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (ObjectId, Object<'_>)> {
+        (0..self.store.records.len() as u32).map(|index| (ObjectId(index), self.get(ObjectId(index))))
+    }
+
+    /// Takes in the next object in table order. When there is no room, the directory is as before.
+    pub(super) fn push(&mut self, object: &Object<'_>) -> Result<(), DirectoryFull> {
+        debug_assert_eq!(object.digest.len(), self.digest_bytes());
+        self.reserve(object)?;
+        let index = self.store.records.len() as u32;
+        let mime = self.intern_mime(object.mime);
+        let digest_at = self.store.bytes.len() as u32;
+        self.store.bytes.extend_from_slice(object.digest);
+        self.store.bytes.extend_from_slice(object.name);
+        let (chunk, offset_bytes, length_bytes, link_flag) = match object.content {
+            Content::Extent { chunk, offset_bytes, length_bytes } => (chunk, offset_bytes, length_bytes, 0),
+            Content::Link(link) => {
+                self.links.push(StoredLink::new(&link));
+                (self.links.len() as u64 - 1, 0, 0, FLAG_LINK)
+            }
+        };
+        self.store.records.push(Record {
+            created_unix_s: object.created_unix_s,
+            chunk,
+            length_bytes,
+            offset_bytes: offset_bytes as u32,
+            digest_at,
+            mime,
+            name_bytes: object.name.len() as u8,
+            flags: object.flags & !FLAG_LINK | link_flag,
+        });
+        if object.is_default() {
+            self.default_object = Some(ObjectId(index));
+        }
+        self.index(index, object);
+        Ok(())
+    }
+
+    /// Gives back what was reserved for more objects.
+    pub(super) fn finish(&mut self) {
+        self.store.records.shrink_to_fit();
+        self.store.bytes.shrink_to_fit();
+        self.links.shrink_to_fit();
+    }
+
+    /// Makes sure that `object` fits, so that nothing allocates (and fails) half-way.
+    fn reserve(&mut self, object: &Object<'_>) -> Result<(), DirectoryFull> {
+        let Self { sip, store, .. } = self;
+        let more_bytes = object.digest.len() + object.name.len() + object.mime.len();
+        if store.bytes.len() + more_bytes > u32::MAX as usize || store.records.len() >= u32::MAX as usize {
+            return Err(DirectoryFull::Limit);
+        }
+        let done = self.names.try_reserve(1, |&index| sip.hash(store.name(index))).is_ok()
+            && self.digests.try_reserve(1, |&index| sip.hash(store.digest(index))).is_ok()
+            && self.mimes.try_reserve(1, |&span| sip.hash(store.span(span))).is_ok()
+            && store.records.try_reserve(1).is_ok()
+            && store.bytes.try_reserve(more_bytes).is_ok()
+            && self.links.try_reserve(matches!(object.content, Content::Link(_)).into()).is_ok();
+        match done {
+            false => Err(DirectoryFull::OutOfMemory),
+            true if self.memory_bytes() > self.max_bytes => Err(DirectoryFull::Limit),
+            true => Ok(()),
+        }
+    }
+
+    /// Makes the object findable, unless an earlier one has its digest or name.
+    fn index(&mut self, index: u32, object: &Object<'_>) {
+        let Self { sip, store, .. } = self;
+        let hash = sip.hash(object.digest);
+        if self.digests.find(hash, |&other| store.digest(other) == object.digest).is_none() {
+            self.digests.insert_unique(hash, index, |&other| sip.hash(store.digest(other)));
+        }
+        let hash = sip.hash(object.name);
+        if !object.name.is_empty() && self.names.find(hash, |&other| store.name(other) == object.name).is_none() {
+            self.names.insert_unique(hash, index, |&other| sip.hash(store.name(other)));
+        }
+    }
+
+    fn intern_mime(&mut self, mime: &[u8]) -> Span {
+        let Self { sip, store, .. } = self;
+        let hash = sip.hash(mime);
+        if let Some(span) = self.mimes.find(hash, |&span| store.span(span) == mime) {
+            return *span;
+        }
+        let span = Span { at: store.bytes.len() as u32, length: mime.len() as u8 };
+        store.bytes.extend_from_slice(mime);
+        self.mimes.insert_unique(hash, span, |&span| sip.hash(store.span(span)));
+        span
+    }
+}
+
+impl Store {
+    fn digest(&self, index: u32) -> &[u8] {
+        &self.bytes[self.records[index as usize].digest_at as usize..][..self.digest_bytes]
+    }
+
+    fn name(&self, index: u32) -> &[u8] {
+        let record = &self.records[index as usize];
+        &self.bytes[record.digest_at as usize + self.digest_bytes..][..record.name_bytes.into()]
+    }
+
+    fn span(&self, span: Span) -> &[u8] {
+        &self.bytes[span.at as usize..][..span.length.into()]
+    }
+}
+
+impl StoredLink {
+    fn new(link: &Link<'_>) -> Self {
+        let host = match link.host {
+            Host::Name(name) => StoredHost::Name(name.try_into().expect("host names are validated")),
+            Host::Ipv4(address) => StoredHost::Ipv4(address),
+            Host::Ipv6(address) => StoredHost::Ipv6(address),
+        };
+        let path = link.path.try_into().expect("paths are validated");
+        Self { host, port: link.port, path, kind: link.kind }
+    }
+
+    fn get(&self) -> Link<'_> {
+        let host = match &self.host {
+            StoredHost::Name(name) => Host::Name(name),
+            StoredHost::Ipv4(address) => Host::Ipv4(*address),
+            StoredHost::Ipv6(address) => Host::Ipv6(*address),
+        };
+        Link { host, port: self.port, path: &self.path, kind: self.kind }
+    }
+}
