@@ -42,6 +42,8 @@ pub mod net;
 #[allow(unsafe_code)]
 pub mod rings;
 #[forbid(unsafe_code)]
+pub mod shell;
+#[forbid(unsafe_code)]
 pub mod stats;
 #[forbid(unsafe_code)]
 pub mod tcp_gso;
