@@ -108,6 +108,11 @@ impl Directory {
         self.store.digest_bytes
     }
 
+    /// The limit that it was made with, in bytes.
+    pub(super) fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
     /// Bytes of memory that the directory takes.
     pub fn memory_bytes(&self) -> usize {
         self.store.records.capacity() * size_of::<Record>()

@@ -140,13 +140,13 @@ impl Striping {
         }
     }
 
-    /// Bytes that a member needs at least so that every chunk below `vol_size` begins on it; saturating.
-    pub fn member_bytes(&self, member: usize, vol_size: u64) -> u64 {
+    /// Bytes that a member needs at least so that every chunk from 1 to `last_chunk` begins on it; saturating.
+    pub fn member_bytes(&self, member: usize, last_chunk: u64) -> u64 {
         let members = u64::from(self.members);
         let last_row = match self.mode {
-            StripeMode::Combined => vol_size.saturating_sub(1),
+            StripeMode::Combined => last_chunk,
             StripeMode::Independent => {
-                let last_stripe = vol_size.saturating_add(members - 1).saturating_sub(1);
+                let last_stripe = last_chunk.saturating_add(members - 1);
                 last_stripe.saturating_sub(member as u64) / members
             }
         };
@@ -261,6 +261,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_last_chunk_is_the_last_that_the_members_hold() {
+        for mode in [StripeMode::Independent, StripeMode::Combined] {
+            for members in 1..=16 {
+                let striping = striping(mode, 4096, members);
+                for last in 1..50 {
+                    let bytes = |member| striping.member_bytes(member, last);
+                    let stripes = |member| bytes(member).div_ceil(4096);
+                    assert!(striping.last_chunk((0..members).map(stripes)) >= last);
+                    let place = striping.place(last, 0).unwrap();
+                    assert_eq!(bytes(place.member), place.byte + 1);
+                    let cut = |member| stripes(member) - u64::from(member == place.member);
+                    assert!(striping.last_chunk((0..members).map(cut)) < last);
+                }
+                assert_eq!(striping.member_bytes(0, u64::MAX), u64::MAX);
+            }
+        }
+        assert_eq!(striping(StripeMode::Independent, 4096, 1).last_chunk([0].into_iter()), 0);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod label;
 mod layout;
 mod mount;
 mod object;
+mod reads;
 mod volume;
 
 pub use config::{Config, ConfigError, HashFunction, Table};
