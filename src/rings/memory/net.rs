@@ -148,6 +148,7 @@ pub(super) struct Shared {
     pub completed: Channel<Box<Descriptor>>,
     pub posted: Channel<Page>,
     pub received: Channel<ReceivedPage>,
+    #[expect(clippy::vec_box, reason = "the boxes travel, so that handing a frame over moves a pointer")]
     spare: Vec<Box<Descriptor>>,
     /// TX entries from `transmit` to `reclaim`: each is a grant.
     pub slots_in_use: usize,

@@ -13,7 +13,7 @@ fn frames_go_out_and_come_in() {
     let cache = PagePool::new(1);
     let (mut front, mut back) = memory_net(MemoryNetConfig::default(), pool.clone(), Rc::new(Stats::default()));
     let slice = cache.allocate().unwrap().slice(10, 20);
-    front.transmit(&TxFrame { head: &[7; 54], slices: &[slice.clone()], offload: Offload::None }).unwrap();
+    front.transmit(&TxFrame { head: &[7; 54], slices: core::slice::from_ref(&slice), offload: Offload::None }).unwrap();
     assert!(back.take().is_none(), "not flushed");
     front.flush();
     assert!(back.notified());
