@@ -2,3 +2,28 @@
 //!
 //! What may enter this room: HTTP (RFC 9110, 9112). It knows connections only as [`crate::tcp_gso::Outbox`]es and disks only
 //! through the chunk cache.
+//!
+//! [`HttpServer`] is what the serving TCP serves, and [`Session`] is one connection of it. A request goes through `request` (the
+//! head), `target` (what it names), `answer` (what is said to it), `response` (the head that says it) and `transfer` (the
+//! bytes behind it).
+
+mod answer;
+mod authority;
+mod config;
+mod date;
+mod etag;
+mod method;
+mod reader;
+mod request;
+mod request_body;
+mod response;
+mod server;
+mod session;
+mod status;
+mod target;
+mod transfer;
+
+pub use config::Config;
+pub use response::SERVER;
+pub use server::HttpServer;
+pub use session::Session;

@@ -1,0 +1,215 @@
+//! Response heads and error pages, written into a buffer on the stack (RFC 9112 §4, RFC 9110 §8).
+
+use arrayvec::ArrayVec;
+use core::fmt::Write;
+
+use super::date;
+use super::etag::ETag;
+use super::status::{Refusal, Status};
+use crate::cache::shfs::Host;
+
+/// Room for the longest head with an error page behind it. Every part of a head is bounded: names of 64 bytes and links of 71
+/// (three times that when percent-encoded), types of 32, tags, and a query of
+/// [`super::config::MAX_REDIRECT_QUERY_BYTES`].
+const HEAD_BYTES: usize = 2560;
+
+/// What the `Server` field says.
+pub const SERVER: &str = concat!("MiniCache/", env!("CARGO_PKG_VERSION"));
+
+/// The field lines that every response carries, made anew once a second.
+pub struct CommonFields {
+    unix_s: u64,
+    lines: ArrayVec<u8, 96>,
+}
+
+impl CommonFields {
+    /// The lines for a time. RFC 9110 §6.6.1: without a clock, which 0 stands for, there is no `Date`.
+    pub fn new(unix_s: u64) -> Self {
+        let mut lines = ArrayVec::new();
+        if unix_s > 0 {
+            lines.extend(*b"Date: ");
+            lines.extend(date::format(unix_s));
+            lines.extend(*b"\r\n");
+        }
+        lines.extend(b"Server: ".iter().chain(SERVER.as_bytes()).chain(b"\r\n").copied());
+        Self { unix_s, lines }
+    }
+
+    /// The time that `Date` says.
+    pub fn unix_s(&self) -> u64 {
+        self.unix_s
+    }
+}
+
+/// What a response says of the connection (RFC 9112 §9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// It goes on, as HTTP/1.1 has it.
+    Persists,
+    /// It goes on, which an HTTP/1.0 client has to be told.
+    KeepAlive,
+    /// It ends behind this response.
+    Close,
+}
+
+/// A response head, and perhaps a small body behind it.
+pub struct Head(ArrayVec<u8, HEAD_BYTES>);
+
+impl Head {
+    /// Begins a head with the status line and the fields that every response has.
+    pub fn new(status: Status, common: &CommonFields, connection: Connection) -> Self {
+        let mut head = Self(ArrayVec::new());
+        head.put(b"HTTP/1.1 ");
+        head.put(status.text().as_bytes());
+        head.put(b"\r\n");
+        head.put(&common.lines);
+        head.put(match connection {
+            Connection::Persists => b"",
+            Connection::KeepAlive => b"Connection: keep-alive\r\n",
+            Connection::Close => b"Connection: close\r\n",
+        });
+        head
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.0.try_extend_from_slice(bytes).expect("HEAD_BYTES holds the longest head");
+    }
+
+    /// A field line. `value` must be free of control bytes.
+    pub fn field(&mut self, name: &'static str, value: &[u8]) {
+        debug_assert!(!value.iter().any(u8::is_ascii_control));
+        self.put(name.as_bytes());
+        self.put(b": ");
+        self.put(value);
+        self.put(b"\r\n");
+    }
+
+    /// `Content-Length`.
+    pub fn content_length(&mut self, length_bytes: u64) {
+        self.put(b"Content-Length: ");
+        self.number(length_bytes);
+        self.put(b"\r\n");
+    }
+
+    /// `ETag`, and `Last-Modified` where there is one.
+    pub fn validators(&mut self, etag: &ETag, modified_unix_s: Option<u64>) {
+        self.field("ETag", etag);
+        if let Some(unix_s) = modified_unix_s {
+            self.field("Last-Modified", &date::format(unix_s));
+        }
+    }
+
+    /// `Content-Range` of a part, `first` to `last` of `length` bytes (RFC 9110 §14.4).
+    pub fn content_range(&mut self, first: u64, last: u64, length: u64) {
+        self.put(b"Content-Range: bytes ");
+        self.number(first);
+        self.put(b"-");
+        self.number(last);
+        self.put(b"/");
+        self.number(length);
+        self.put(b"\r\n");
+    }
+
+    /// `Content-Range` that tells only the whole's length.
+    pub fn unsatisfied_range(&mut self, length: u64) {
+        self.put(b"Content-Range: bytes */");
+        self.number(length);
+        self.put(b"\r\n");
+    }
+
+    /// `Location: /NAME/?QUERY`. The name is percent-encoded; the query comes as a client sent it.
+    pub fn location_of_folder(&mut self, name: &[u8], query: Option<&[u8]>) {
+        self.put(b"Location: /");
+        self.encoded(name, false);
+        self.put(b"/");
+        if let Some(query) = query {
+            self.put(b"?");
+            self.encoded(query, true);
+        }
+        self.put(b"\r\n");
+    }
+
+    /// `Location: http://HOST[:PORT]/PATH`; port 80 is left out. `path` may hold percent-encoding and a query.
+    pub fn location_of_link(&mut self, host: &Host<'_>, port: u16, path: &[u8]) {
+        self.put(b"Location: http://");
+        let _ = write!(Encoded(self), "{host}");
+        if port != 80 {
+            self.put(b":");
+            self.number(port.into());
+        }
+        self.put(b"/");
+        self.encoded(path, true);
+        self.put(b"\r\n");
+    }
+
+    fn number(&mut self, mut number: u64) {
+        let mut digits = [0; 20];
+        let mut first = digits.len();
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.put(&digits[first..]);
+    }
+
+    /// Percent-encodes what may not stand in a URI (RFC 3986 §2), and, in text that is none yet, its delimiters.
+    fn encoded(&mut self, text: &[u8], is_uri: bool) {
+        for &byte in text {
+            let stays = match byte {
+                b'?' | b'#' | b'%' | b'[' | b']' => is_uri && byte != b'#',
+                _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte),
+            };
+            if stays {
+                self.0.push(byte);
+            } else {
+                let digit =
+                    |value: u8| char::from_digit(value.into(), 16).map_or(b'0', |c| c.to_ascii_uppercase() as u8);
+                self.put(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+    }
+
+    /// Ends the head.
+    pub fn finish(mut self) -> ArrayVec<u8, HEAD_BYTES> {
+        self.put(b"\r\n");
+        self.0
+    }
+
+    /// Ends the head with the fields of an error page, and the page itself unless the request was for a head only
+    /// (RFC 9110 §9.3.2).
+    pub fn finish_with_page(mut self, refusal: &Refusal, without_body: bool) -> ArrayVec<u8, HEAD_BYTES> {
+        let title = refusal.status.text();
+        let parts = [
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>",
+            title,
+            "</title></head>\n<body><h1>",
+            title,
+            "</h1><p>",
+            refusal.reason,
+            "</p></body></html>\n",
+        ];
+        self.field("Content-Type", b"text/html; charset=utf-8");
+        self.content_length(parts.iter().map(|part| part.len() as u64).sum());
+        self.put(b"\r\n");
+        if !without_body {
+            for part in parts {
+                self.put(part.as_bytes());
+            }
+        }
+        self.0
+    }
+}
+
+/// Percent-encodes what is written to a head.
+struct Encoded<'a>(&'a mut Head);
+
+impl Write for Encoded<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.0.encoded(text.as_bytes(), true);
+        Ok(())
+    }
+}

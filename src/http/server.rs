@@ -1,0 +1,165 @@
+//! The HTTP server: what all connections share, and the border to the serving TCP.
+
+use alloc::collections::BTreeSet;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use smoltcp::time::Instant;
+
+use super::config::Config;
+use super::response::CommonFields;
+use super::session::Session;
+use crate::cache::shfs::Volume;
+use crate::cache::{AttachError, ChunkCache, SourceId, Waiter};
+use crate::stats::Stats;
+use crate::tcp_gso::{Application, CloseReason, ConnectionId, Outbox, Peer};
+
+/// A volume that is served, or was when requests under way began.
+pub struct Served {
+    /// The volume.
+    pub volume: Volume,
+    /// Its name in the chunk cache.
+    pub source: SourceId,
+}
+
+/// Serves a volume's objects over HTTP. One value serves all connections of an appliance.
+pub struct HttpServer {
+    pub(super) config: Config,
+    pub(super) cache: ChunkCache,
+    pub(super) stats: Rc<Stats>,
+    pub(super) served: Option<Rc<Served>>,
+    /// Volumes that were replaced and that responses under way may still need.
+    retired: Vec<Rc<Served>>,
+    pub(super) common: CommonFields,
+    /// Connections whose chunk could not be read, until they notice.
+    failed: BTreeSet<Waiter>,
+}
+
+impl HttpServer {
+    /// A server without a volume: it answers every request with 503.
+    pub fn new(config: Config, cache: ChunkCache, stats: Rc<Stats>) -> Self {
+        Self {
+            config,
+            cache,
+            stats,
+            served: None,
+            retired: Vec::new(),
+            common: CommonFields::new(0),
+            failed: BTreeSet::new(),
+        }
+    }
+
+    /// Serves `volume` from now on, or nothing. Responses under way finish on the volume that they began with. On an error
+    /// nothing has changed.
+    pub fn set_volume(&mut self, volume: Option<Volume>) -> Result<(), AttachError> {
+        let new = match volume {
+            Some(volume) => {
+                let source = self.cache.attach(&volume.layout)?;
+                Some(Rc::new(Served { volume, source }))
+            }
+            None => None,
+        };
+        self.retired.extend(core::mem::replace(&mut self.served, new));
+        self.detach_unused();
+        Ok(())
+    }
+
+    /// The volume that is served.
+    pub fn volume(&self) -> Option<&Volume> {
+        self.served.as_ref().map(|served| &served.volume)
+    }
+
+    /// The chunk cache.
+    pub fn cache(&self) -> &ChunkCache {
+        &self.cache
+    }
+
+    /// The chunk cache, for its `poll`.
+    pub fn cache_mut(&mut self) -> &mut ChunkCache {
+        &mut self.cache
+    }
+
+    /// Limits and time limits.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Tells the wall clock's time, once a round. 0 stands for a clock that is not set. `Date` is formatted when the second changes.
+    pub fn tick(&mut self, unix_s: u64) {
+        if self.common.unix_s() != unix_s {
+            self.common = CommonFields::new(unix_s);
+        }
+        if !self.retired.is_empty() {
+            self.detach_unused();
+        }
+    }
+
+    fn detach_unused(&mut self) {
+        let Self { retired, cache, .. } = self;
+        retired.retain(|served| {
+            let used = Rc::strong_count(served) > 1;
+            if !used {
+                cache.detach(served.source);
+            }
+            used
+        });
+    }
+
+    /// Hands on every connection whose chunk arrived or failed since the last call: wake them
+    /// ([`crate::tcp_gso::Stack::wake`]).
+    pub fn wakes(&mut self, mut wake: impl FnMut(ConnectionId)) {
+        while let Some((waiter, result)) = self.cache.next_woken() {
+            if result.is_err() {
+                self.failed.insert(waiter);
+            }
+            wake(connection_of(waiter));
+        }
+    }
+
+    /// True, once, if what `waiter` waited for could not be read.
+    pub(super) fn take_failure(&mut self, waiter: Waiter) -> bool {
+        !self.failed.is_empty() && self.failed.remove(&waiter)
+    }
+
+    /// Ends a wait.
+    pub(super) fn forget(&mut self, waiter: Waiter) {
+        self.cache.forget(waiter);
+        self.take_failure(waiter);
+    }
+}
+
+/// The cache's name for a connection.
+pub(super) fn waiter_of(id: ConnectionId) -> Waiter {
+    u64::from(id.generation) << 32 | u64::from(id.index)
+}
+
+fn connection_of(waiter: Waiter) -> ConnectionId {
+    ConnectionId { index: waiter as u32, generation: (waiter >> 32) as u32 }
+}
+
+impl Application for HttpServer {
+    type Session = Session;
+
+    fn accept(&mut self, id: ConnectionId, _peer: &Peer, now: Instant) -> Option<Session> {
+        Some(Session::new(waiter_of(id), now, &self.config))
+    }
+
+    fn receive(&mut self, session: &mut Session, data: &[u8], out: &mut impl Outbox) -> usize {
+        session.receive(self, data, out)
+    }
+
+    fn writable(&mut self, session: &mut Session, out: &mut impl Outbox) {
+        session.writable(self, out);
+    }
+
+    fn peer_closed(&mut self, session: &mut Session, unread: usize, out: &mut impl Outbox) {
+        session.peer_closed(self, unread, out);
+    }
+
+    fn timeout(&mut self, session: &mut Session, out: &mut impl Outbox) {
+        session.timeout(self, out);
+    }
+
+    fn closed(&mut self, session: Session, _reason: CloseReason) {
+        session.closed(self);
+    }
+}
