@@ -135,6 +135,12 @@ impl PagePool {
         self.capacity() - self.in_use()
     }
 
+    /// True if the slice lies in one of this pool's pages.
+    pub fn owns(&self, slice: &PageSlice) -> bool {
+        let start = self.0.base.as_ptr() as usize;
+        (start..start + self.capacity() * PAGE_BYTES).contains(&slice.page_address())
+    }
+
     /// How many pages have more than one reference: for a cache's pool, the pages that something in flight pins.
     pub fn shared(&self) -> usize {
         self.0.shared.get() as usize
@@ -294,6 +300,13 @@ mod tests {
         drop(second);
         assert_eq!(pool.shared(), 0);
         assert!(page.bytes_mut().is_some());
+    }
+
+    #[test]
+    fn a_pool_knows_its_pages() {
+        let (pool, other) = (PagePool::new(2), PagePool::new(2));
+        let pages = [pool.allocate().unwrap(), pool.allocate().unwrap()];
+        assert!(pages.iter().all(|page| pool.owns(&page.slice(4095, 1)) && !other.owns(&page.slice(0, 1))));
     }
 
     #[test]
