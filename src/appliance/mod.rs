@@ -10,6 +10,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use smoltcp::time::{Duration, Instant};
 
+use crate::cache::shfs::{MountError, Volume};
 use crate::net::{Network, NoSessions};
 use crate::rings::{BlockDevice, NetEvent, NetQueue};
 use crate::stats::Stats;
@@ -47,6 +48,16 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     /// Begins to read a volume from the disks. It is served from the round on in which all of its table is read; until then, and
     /// if it can't be read, the one before it is (or none).
     pub fn mount(&mut self) {}
+
+    /// How the last [`Appliance::mount`] ended; told once. `None` while it is under way, and when there was none.
+    pub fn mount_result(&mut self) -> Option<Result<(), MountError>> {
+        None
+    }
+
+    /// The volume that new requests are served from.
+    pub fn volume(&self) -> Option<&Volume> {
+        None
+    }
 
     /// One round of the event loop: what came in, what the disks answered, what is due, what can go out. `unix_s` is the wall
     /// clock in seconds since 1970. True if anything was done: then call it again.
