@@ -9,9 +9,19 @@
 #[path = "../../tests/support/allocators.rs"]
 mod allocators;
 
-use allocators::{NoMemory, Observed};
+extern crate alloc;
+
+use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::panic::PanicInfo;
+
+use allocators::{NoMemory, Observed};
+use minicache::appliance::{Appliance, ApplianceConfig};
 use minicache::rings::PagePool;
+use minicache::rings::memory::{MemoryDisk, MemoryNetConfig, memory_net};
+use minicache::stats::Stats;
+use smoltcp::time::{Duration, Instant};
 
 #[global_allocator]
 static HEAP: Observed<NoMemory> = Observed::new(NoMemory, || {});
@@ -25,7 +35,20 @@ fn panic(_: &PanicInfo) -> ! {
 #[used]
 static ENTRY: fn() -> usize = exercise;
 
-/// Names the appliance's generic code with concrete types, so that it is compiled.
+/// Names the appliance's generic code with concrete types, so that it is compiled. Returns how much there was to do.
 fn exercise() -> usize {
-    PagePool::new(1).available()
+    let stats = Rc::new(Stats::default());
+    let (net, mut backend) = memory_net(MemoryNetConfig::default(), PagePool::new(512), stats.clone());
+    let disks = vec![MemoryDisk::read_only(Vec::new())];
+    let Ok(mut appliance) = Appliance::new(ApplianceConfig::default(), net, disks, [0; 32], stats) else { return 0 };
+    appliance.mount();
+    let mut rounds = 0;
+    while appliance.poll(Instant::ZERO, 0) || appliance.arm() {
+        while let Some(frame) = backend.take() {
+            backend.complete(frame);
+        }
+        rounds += 1;
+    }
+    appliance.shutdown(Instant::ZERO, Duration::from_secs(1));
+    rounds + usize::from(appliance.is_stopped()) + usize::from(appliance.next_deadline().is_some())
 }

@@ -17,8 +17,8 @@ use crate::run::{cargo, quiet_step, root, target};
 const SUPPLIED: &[&str] =
     &["memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen", "_Unwind_Resume", "rust_eh_personality"];
 
-/// A function of the probe whose presence in the program shows that the linker saw the appliance's code.
-const EVIDENCE: &[u8] = b"exercise";
+/// A name whose presence in the program shows that the linker saw the appliance's code.
+const EVIDENCE: &[u8] = b"Appliance";
 
 /// Links the appliance without std.
 pub fn run() -> Result<()> {
@@ -56,7 +56,8 @@ fn manifest(root: &Path, features: &str) -> String {
     format!(
         "[workspace]\n\n[package]\nname = \"probe\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [lib]\npath = {source}\ncrate-type = [\"staticlib\"]\n\n\
-         [dependencies]\nminicache = {{ path = {appliance}, {features} }}\n\n\
+         [dependencies]\nminicache = {{ path = {appliance}, {features} }}\n\
+         smoltcp = {{ version = \"*\", default-features = false }}\n\n\
          [profile.dev]\npanic = \"abort\"\n"
     )
 }
