@@ -12,7 +12,7 @@ use smoltcp::time::{Duration, Instant};
 
 use crate::cache::shfs::{MountError, Volume};
 use crate::net::{Network, NoSessions};
-use crate::rings::{BlockDevice, NetEvent, NetQueue};
+use crate::rings::{BlockDevice, NetEvent, NetQueue, PAGE_BYTES, PagePool};
 use crate::stats::Stats;
 
 pub use config::{ApplianceConfig, ConfigError, MIN_CACHE_BYTES, MIN_PACKET_BYTES};
@@ -23,6 +23,8 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
     net: N,
     disks: Vec<B>,
     network: Network,
+    cache_pages: PagePool,
+    packet_pages: PagePool,
     stats: Rc<Stats>,
 }
 
@@ -42,7 +44,9 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         config.validate()?;
         let seed = u64::from_le_bytes(core::array::from_fn(|i| secret[i + 16]));
         let network = Network::new(config.network.clone(), &net.capabilities(), seed, stats.clone())?;
-        Ok(Self { config, net, disks, network, stats })
+        let cache_pages = PagePool::new(config.cache_bytes / PAGE_BYTES);
+        let packet_pages = PagePool::new(config.packet_bytes / PAGE_BYTES);
+        Ok(Self { config, net, disks, network, cache_pages, packet_pages, stats })
     }
 
     /// Begins to read a volume from the disks. It is served from the round on in which all of its table is read; until then, and
@@ -114,6 +118,17 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     /// The disks, to look at.
     pub fn disks(&self) -> &[B] {
         &self.disks
+    }
+
+    /// The chunk cache's pages, to look at: those in use hold chunks, those with several references are pinned.
+    pub fn cache_pages(&self) -> &PagePool {
+        &self.cache_pages
+    }
+
+    /// The pages of response heads and receive buffers, to look at: none are in use while nobody is connected and nothing is
+    /// being mounted.
+    pub fn packet_pages(&self) -> &PagePool {
+        &self.packet_pages
     }
 
     /// Addresses and the control plane, to look at.
