@@ -2,9 +2,11 @@
 
 use alloc::rc::Rc;
 
+use super::conditions::{Validators, Verdict};
 use super::config::MAX_REDIRECT_QUERY_BYTES;
 use super::etag;
 use super::method::Method;
+use super::range::{self, Selection};
 use super::request::Request;
 use super::response::{CommonFields, Connection, Head};
 use super::server::HttpServer;
@@ -78,13 +80,42 @@ impl HttpServer {
             }
             Content::Link(_) => return Err(UNSUPPORTED_LINK),
         };
+        let mut part = None;
+        if request.fields.selective() {
+            let etag = etag::of(object.digest, length_bytes, object.created_unix_s);
+            let now_unix_s = self.common.unix_s();
+            let modified_unix_s = last_modified(object.created_unix_s, now_unix_s);
+            let validators = Validators { etag: &etag, modified_unix_s, now_unix_s };
+            match validators.judge(&request.fields) {
+                Verdict::Proceed => {}
+                Verdict::Failed => return Err(PRECONDITION_FAILED),
+                Verdict::NotModified => {
+                    let mut head = Head::new(Status::NotModified, &self.common, connection);
+                    // RFC 9110 §15.4.5: what else is known of the object, the client has.
+                    head.field("ETag", &etag);
+                    return Ok(self.send(Status::NotModified, &head.finish(), out));
+                }
+            }
+            if request.method == Method::Get && validators.range_counts(&request.fields) {
+                match range::select(&request.fields, length_bytes) {
+                    Selection::Whole => {}
+                    Selection::Part(range) => part = Some(range),
+                    Selection::Unsatisfiable => {
+                        let mut head = Head::new(Status::RangeNotSatisfiable, &self.common, connection);
+                        head.unsatisfied_range(length_bytes);
+                        let bytes = head.finish_with_page(&UNSATISFIABLE, false);
+                        return Ok(self.send(Status::RangeNotSatisfiable, &bytes, out));
+                    }
+                }
+            }
+        }
         if request.method == Method::Head || length_bytes == 0 {
             let head = object_head(&object, length_bytes, None, &self.common, connection);
             return Ok(self.send(Status::Ok, &head.finish(), out));
         }
-        let head = TransferHead { object: id, part: None, connection };
-        let whole = ByteRange { first: 0, length: length_bytes };
-        Ok(Answer::Body(Transfer::new(served, head, chunk, offset_bytes, whole)))
+        let head = TransferHead { object: id, part, connection };
+        let range = part.unwrap_or(ByteRange { first: 0, length: length_bytes });
+        Ok(Answer::Body(Transfer::new(served, head, chunk, offset_bytes, range)))
     }
 
     /// Answers with an error page.
@@ -154,6 +185,10 @@ const METHOD_NOT_ALLOWED: Refusal =
 const NOT_FOUND: Refusal = Refusal::new(Status::NotFound, "There is no object with this name or digest.");
 const MOVED: Refusal = Refusal::new(Status::MovedPermanently, "This is a folder; its name ends with a slash.");
 const NO_VOLUME: Refusal = Refusal::new(Status::ServiceUnavailable, "No volume is mounted. Try again in a moment.");
+const PRECONDITION_FAILED: Refusal =
+    Refusal::new(Status::PreconditionFailed, "The object is not, or no longer, the one that the request is meant for.");
+const UNSATISFIABLE: Refusal =
+    Refusal::new(Status::RangeNotSatisfiable, "The object has no bytes in the range that was asked for.");
 const UNSUPPORTED_LINK: Refusal =
     Refusal::new(Status::BadGateway, "This object is a stream of another server, which can't be fetched from here.");
 /// The disk failed before the head went out.

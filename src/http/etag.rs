@@ -31,3 +31,69 @@ pub fn of(digest: &[u8], length_bytes: u64, created_unix_s: u64) -> ETag {
     tag.push(b'"');
     tag
 }
+
+/// The entity tags of a list, each with its `W/`, if it has one, and its quotes. Ends at what is no tag.
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = value;
+    core::iter::from_fn(move || {
+        // Elements may be empty (RFC 9110 §5.6.1.2).
+        let start = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
+        rest = &rest[start..];
+        let open = if rest.starts_with(b"W/") { 2 } else { 0 };
+        if rest.get(open) != Some(&b'"') {
+            rest = &[];
+            return None;
+        }
+        let inner = &rest[open + 1..];
+        let Some(close) = inner.iter().position(|&byte| byte == b'"') else {
+            rest = &[];
+            return None;
+        };
+        let (tag, behind) = rest.split_at(open + close + 2);
+        rest = behind;
+        Some(tag)
+    })
+}
+
+/// Strong comparison (RFC 9110 §8.8.3.2) of a client's tag with ours, which is strong.
+pub fn matches_strongly(theirs: &[u8], ours: &[u8]) -> bool {
+    theirs == ours
+}
+
+/// Weak comparison of a client's tag with ours.
+pub fn matches_weakly(theirs: &[u8], ours: &[u8]) -> bool {
+    theirs.strip_prefix(b"W/").unwrap_or(theirs) == ours
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn tags_tell_digest_length_and_time() {
+        assert_eq!(&of(&[0x0f, 0xa0], 0, 0)[..], b"\"0fa0-0-0\"");
+        assert_eq!(&of(&[0xff], 0x1234, 0x6b02_a15f)[..], b"\"ff-1234-6b02a15f\"");
+        let longest = of(&[0xab; MAX_DIGEST_BYTES], u64::MAX, u64::MAX);
+        assert_eq!(longest.len(), MAX_ETAG_BYTES);
+        assert!(longest.ends_with(b"-ffffffffffffffff-ffffffffffffffff\""));
+    }
+
+    #[test]
+    fn lists_of_tags() {
+        let tags = |value: &'static str| list(value.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(tags("\"a\""), [b"\"a\""]);
+        assert_eq!(tags("\"a\", W/\"b,c\" ,, \"\""), [&b"\"a\""[..], b"W/\"b,c\"", b"\"\""]);
+        assert_eq!(tags(" , "), [b""; 0]);
+        assert_eq!(tags("\"a\", b, \"c\""), [b"\"a\""]);
+        assert_eq!(tags("\"a"), [b""; 0]);
+        assert_eq!(tags("w/\"a\""), [b""; 0]);
+    }
+
+    #[test]
+    fn strong_and_weak_comparison() {
+        assert!(matches_strongly(b"\"a\"", b"\"a\"") && matches_weakly(b"\"a\"", b"\"a\""));
+        assert!(!matches_strongly(b"W/\"a\"", b"\"a\"") && matches_weakly(b"W/\"a\"", b"\"a\""));
+        assert!(!matches_strongly(b"\"b\"", b"\"a\"") && !matches_weakly(b"W/\"b\"", b"\"a\""));
+    }
+}

@@ -4,15 +4,17 @@
 //! through the chunk cache.
 //!
 //! [`HttpServer`] is what the serving TCP serves, and [`Session`] is one connection of it. A request goes through `request` (the
-//! head), `target` (what it names), `answer` (what is said to it), `response` (the head that says it) and `transfer` (the
+//! head), `target` (what it names), `conditions` and `range` (how much of it is wanted), `answer` (what is said to it), `response` (the head that says it) and `transfer` (the
 //! bytes behind it).
 
 mod answer;
 mod authority;
+mod conditions;
 mod config;
 mod date;
 mod etag;
 mod method;
+mod range;
 mod reader;
 mod request;
 mod request_body;

@@ -75,6 +75,6 @@ mod tests {
         assert_eq!(stalls_after_s(|s| s * 255), Some(60));
         assert_eq!(stalls_after_s(|s| s * 256), None);
         assert_eq!(stalls_after_s(|s| if s < 10 { s * 100_000 } else { 1_000_000 }), Some(60));
-        assert_eq!(stalls_after_s(|s| s.min(200) * 1000), Some(270));
+        assert_eq!(stalls_after_s(|s| s.min(200) * 1000), Some(240));
     }
 }
