@@ -92,6 +92,9 @@ impl Mount {
     /// # Panics
     /// If it is called again after it was ready.
     pub fn poll<B: BlockDevice>(&mut self, disks: &mut [B]) -> Poll<Result<Volume, MountError>> {
+        if disks.is_empty() || disks.len() > MAX_DISKS {
+            return Poll::Ready(Err(MountError::DiskCount(disks.len())));
+        }
         loop {
             let answered = self.reads.collect(disks);
             let done = match core::mem::replace(&mut self.step, Step::Done) {
@@ -120,9 +123,6 @@ impl Mount {
     }
 
     fn start<B: BlockDevice>(&mut self, disks: &[B]) -> Result<Step, MountError> {
-        if disks.is_empty() || disks.len() > MAX_DISKS {
-            return Err(MountError::DiskCount(disks.len()));
-        }
         let geometries: Vec<Geometry> = disks.iter().map(BlockDevice::geometry).collect();
         let mut skipped = Vec::new();
         for (disk, geometry) in geometries.iter().enumerate() {
