@@ -4,6 +4,7 @@
 mod pack;
 mod serve;
 mod shfs;
+mod usernet;
 mod volume;
 
 use clap::{Parser, Subcommand};

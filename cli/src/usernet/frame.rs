@@ -1,0 +1,158 @@
+//! Ethernet frames between the client halves and the appliance: what is written into one, what is read out of one.
+//!
+//! Each client half is a host of its own on the virtual wire: its hardware address holds its place in the connection table
+//! ([`hardware_address`]), so that an answering frame names its connection and nothing has to be looked up.
+
+use arrayvec::ArrayVec;
+use minicache::rings::PageSlice;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ETHERNET_HEADER_LEN, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IPV4_HEADER_LEN,
+    IPV6_HEADER_LEN, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, TCP_HEADER_LEN, TcpPacket,
+    TcpRepr,
+};
+
+use super::MTU_BYTES;
+
+/// Room for the headers of any frame that we build: Ethernet, IPv6, TCP with as many options as there can be.
+pub const MAX_HEADER_BYTES: usize = ETHERNET_HEADER_LEN + IPV6_HEADER_LEN + 60;
+
+/// The headers of a frame.
+pub type Headers = ArrayVec<u8, MAX_HEADER_BYTES>;
+
+/// The two ends of a connection on the virtual wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The client half's hardware address.
+    pub client_hardware: EthernetAddress,
+    /// The appliance's hardware address.
+    pub appliance_hardware: EthernetAddress,
+    /// The real client's address.
+    pub client: IpAddress,
+    /// The appliance's address, of the same IP version.
+    pub appliance: IpAddress,
+}
+
+impl Route {
+    /// The largest TCP payload in one frame that crosses the wire both ways, in bytes.
+    pub fn mss_bytes(&self) -> usize {
+        let ip_bytes = match self.client {
+            IpAddress::Ipv4(_) => IPV4_HEADER_LEN,
+            IpAddress::Ipv6(_) => IPV6_HEADER_LEN,
+        };
+        usize::from(MTU_BYTES) - ip_bytes - TCP_HEADER_LEN
+    }
+}
+
+/// The hardware address of the client half at `index` of the connection table: locally administered, unicast.
+pub fn hardware_address(index: u32, generation: u8) -> EthernetAddress {
+    let [a, b, c, d] = index.to_be_bytes();
+    EthernetAddress([0x02, generation, a, b, c, d])
+}
+
+/// The place in the connection table that a hardware address stands for; `None` for one that stands for none.
+pub fn table_place(address: EthernetAddress) -> Option<(u32, u8)> {
+    match address.0 {
+        [0x02, generation, a, b, c, d] => Some((u32::from_be_bytes([a, b, c, d]), generation)),
+        _ => None,
+    }
+}
+
+/// Writes the headers of a frame that carries `tcp` and then `payload_bytes` bytes. The TCP checksum stays 0: the ring
+/// vouches for it. `tcp.payload` must be empty.
+pub fn build(route: &Route, tcp: &TcpRepr<'_>, payload_bytes: usize) -> Headers {
+    debug_assert!(tcp.payload.is_empty());
+    let mut headers = Headers::new();
+    let tcp_bytes = tcp.header_len();
+    let (ethertype, ip_bytes) = match route.client {
+        IpAddress::Ipv4(_) => (EthernetProtocol::Ipv4, IPV4_HEADER_LEN),
+        IpAddress::Ipv6(_) => (EthernetProtocol::Ipv6, IPV6_HEADER_LEN),
+    };
+    let tcp_start = ETHERNET_HEADER_LEN + ip_bytes;
+    headers.extend([0; MAX_HEADER_BYTES]);
+    headers.truncate(tcp_start + tcp_bytes);
+
+    EthernetRepr { src_addr: route.client_hardware, dst_addr: route.appliance_hardware, ethertype }
+        .emit(&mut EthernetFrame::new_unchecked(&mut headers[..]));
+    match (route.client, route.appliance) {
+        (IpAddress::Ipv4(src_addr), IpAddress::Ipv4(dst_addr)) => {
+            let repr = Ipv4Repr {
+                src_addr,
+                dst_addr,
+                next_header: IpProtocol::Tcp,
+                payload_len: tcp_bytes + payload_bytes,
+                hop_limit: 64,
+            };
+            let packet = &mut headers[ETHERNET_HEADER_LEN..tcp_start];
+            repr.emit(&mut Ipv4Packet::new_unchecked(packet), &ChecksumCapabilities::default());
+        }
+        (IpAddress::Ipv6(src_addr), IpAddress::Ipv6(dst_addr)) => {
+            let repr = Ipv6Repr {
+                src_addr,
+                dst_addr,
+                next_header: IpProtocol::Tcp,
+                payload_len: tcp_bytes + payload_bytes,
+                hop_limit: 64,
+            };
+            repr.emit(&mut Ipv6Packet::new_unchecked(&mut headers[ETHERNET_HEADER_LEN..tcp_start]));
+        }
+        _ => unreachable!("both ends of a route are of one IP version"),
+    }
+    tcp.emit(
+        &mut TcpPacket::new_unchecked(&mut headers[tcp_start..]),
+        &route.client,
+        &route.appliance,
+        &ChecksumCapabilities::ignored(),
+    );
+    headers
+}
+
+/// A TCP segment from the appliance.
+#[derive(Debug)]
+pub struct FromAppliance<'a> {
+    /// The client half that it is meant for, as a hardware address.
+    pub client_hardware: EthernetAddress,
+    /// The appliance's address.
+    pub appliance: IpAddress,
+    /// The client's address.
+    pub client: IpAddress,
+    /// The TCP header; its `payload` is what follows it in the frame's head, and the frame's slices come behind.
+    pub tcp: TcpRepr<'a>,
+}
+
+/// Takes a frame apart. `None` for one that is not a whole, unfragmented TCP segment: neighbour discovery and the like, which
+/// has no meaning on a wire that needs no neighbours.
+pub fn parse<'a>(head: &'a [u8], slices: &[PageSlice]) -> Option<FromAppliance<'a>> {
+    let frame = EthernetFrame::new_checked(head).ok()?;
+    let ip = &head[ETHERNET_HEADER_LEN..];
+    let frame_ip_bytes = ip.len() + slices.iter().map(PageSlice::len).sum::<usize>();
+    // The packet's payload lies beyond `head`, so `new_checked` would refuse it: lengths are checked here.
+    let (appliance, client, ip_header_bytes, ip_total_bytes) = match frame.ethertype() {
+        EthernetProtocol::Ipv4 if ip.len() >= IPV4_HEADER_LEN => {
+            let packet = Ipv4Packet::new_unchecked(ip);
+            let fragment = packet.more_frags() || packet.frag_offset() != 0;
+            if packet.version() != 4 || packet.next_header() != IpProtocol::Tcp || fragment {
+                return None;
+            }
+            let header_bytes = usize::from(packet.header_len());
+            let total_bytes = usize::from(packet.total_len());
+            (IpAddress::Ipv4(packet.src_addr()), IpAddress::Ipv4(packet.dst_addr()), header_bytes, total_bytes)
+        }
+        EthernetProtocol::Ipv6 if ip.len() >= IPV6_HEADER_LEN => {
+            let packet = Ipv6Packet::new_unchecked(ip);
+            if packet.version() != 6 || packet.next_header() != IpProtocol::Tcp {
+                return None;
+            }
+            let total_bytes = IPV6_HEADER_LEN + usize::from(packet.payload_len());
+            (IpAddress::Ipv6(packet.src_addr()), IpAddress::Ipv6(packet.dst_addr()), IPV6_HEADER_LEN, total_bytes)
+        }
+        _ => return None,
+    };
+    let segment_start = ip_header_bytes.max(IPV4_HEADER_LEN);
+    if ip_total_bytes != frame_ip_bytes || ip.len() < segment_start + TCP_HEADER_LEN {
+        return None;
+    }
+    let packet = TcpPacket::new_checked(&ip[segment_start..]).ok()?;
+    let tcp = TcpRepr::parse(&packet, &appliance, &client, &ChecksumCapabilities::ignored()).ok()?;
+    Some(FromAppliance { client_hardware: frame.dst_addr(), appliance, client, tcp })
+}

@@ -1,0 +1,123 @@
+//! Listening sockets of the host, and how many sockets this process may have.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, bail};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the host queues for us while accepting pauses.
+const BACKLOG: i32 = 4096;
+
+/// Files and sockets that are not clients: the served folder's, epoll's, the listening ones', and a reserve.
+const RESERVED_FILES: u64 = 512;
+
+/// A listening socket.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    /// An `accept` may find something.
+    ready: bool,
+}
+
+impl Listener {
+    /// Listens at `address`; its port 0 is replaced by a free one.
+    pub fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+        let open = || -> io::Result<TcpListener> {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_nonblocking(true)?;
+            socket.set_reuse_address(true)?;
+            // Accepted sockets inherit it: a response must not wait for the acknowledgement of the one before.
+            socket.set_tcp_nodelay(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            Ok(TcpListener::from_std(socket.into()))
+        };
+        let socket = match open() {
+            Ok(socket) => socket,
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                bail!(
+                    "{address} is taken by another program: choose another with --listen, such as --listen {}",
+                    SocketAddr::new(address.ip(), address.port().checked_add(1).unwrap_or(8080))
+                )
+            }
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                bail!(
+                    "listening at {address} is not permitted (ports below 1024 belong to root): choose another with \
+                    --listen, such as --listen {}",
+                    SocketAddr::new(address.ip(), 8080)
+                )
+            }
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+                bail!(
+                    "{} is no address of this machine: choose another with --listen, such as --listen 127.0.0.1:{}",
+                    address.ip(),
+                    address.port()
+                )
+            }
+            Err(error) => return Err(error).with_context(|| format!("can't listen at {address}")),
+        };
+        let address = socket.local_addr().context("a listening socket has no address")?;
+        Ok(Self { socket, address, ready: false })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Has epoll report clients under `token`.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.socket, token, Interest::READABLE)
+    }
+
+    /// Clients may have come.
+    pub fn set_ready(&mut self) {
+        self.ready = true;
+    }
+
+    /// The next client, with its address as [`canonical`] has it. `Ok(None)` when there is none now; an error means that the
+    /// system has no room for another socket at the moment.
+    pub fn accept(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        while self.ready {
+            match self.socket.accept() {
+                Ok((stream, address)) => return Ok(Some((stream, canonical(address)))),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
+                Err(error) => match rustix::io::Errno::from_io_error(&error) {
+                    Some(
+                        rustix::io::Errno::MFILE
+                        | rustix::io::Errno::NFILE
+                        | rustix::io::Errno::NOBUFS
+                        | rustix::io::Errno::NOMEM,
+                    ) => return Err(error),
+                    // accept(2): errors of the new socket, such as a client that is gone again. Take the next.
+                    _ => {}
+                },
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A client's address as the appliance sees it: IPv4 where it is IPv4-mapped, and without the scope of a link-local one.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        IpAddr::V6(ip) => SocketAddr::new(ip.into(), address.port()),
+    }
+}
+
+/// Raises this process's limit of open files as far as it may, and returns how many clients it lets in.
+pub fn client_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let files = files.unwrap_or(u64::from(u32::MAX));
+    files.saturating_sub(RESERVED_FILES).max(files / 2).try_into().unwrap_or(usize::MAX)
+}
