@@ -584,3 +584,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,3 +156,91 @@ pub fn parse<'a>(head: &'a [u8], slices: &[PageSlice]) -> Option<FromAppliance<'
     let tcp = TcpRepr::parse(&packet, &appliance, &client, &ChecksumCapabilities::ignored()).ok()?;
     Some(FromAppliance { client_hardware: frame.dst_addr(), appliance, client, tcp })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minicache::rings::PagePool;
+    use smoltcp::wire::{TcpControl, TcpSeqNumber};
+
+    fn route(client: &str, appliance: &str) -> Route {
+        Route {
+            client_hardware: hardware_address(0x0102_0304, 9),
+            appliance_hardware: EthernetAddress([6, 0, 0, 0, 0, 1]),
+            client: client.parse().unwrap(),
+            appliance: appliance.parse().unwrap(),
+        }
+    }
+
+    fn tcp(payload: &[u8]) -> TcpRepr<'_> {
+        TcpRepr {
+            src_port: 80,
+            dst_port: 5000,
+            control: TcpControl::Psh,
+            seq_number: TcpSeqNumber(-3),
+            ack_number: Some(TcpSeqNumber(17)),
+            window_len: 100,
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload,
+        }
+    }
+
+    /// What we build, read as a frame of the other direction.
+    fn frame(route: &Route, payload: &[u8], slice_bytes: usize) -> Vec<u8> {
+        let there = Route {
+            client: route.appliance,
+            appliance: route.client,
+            client_hardware: route.appliance_hardware,
+            appliance_hardware: route.client_hardware,
+        };
+        let mut frame = build(&there, &tcp(&[]), payload.len() + slice_bytes).to_vec();
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    #[test]
+    fn what_is_built_is_parsed_again() {
+        let pool = PagePool::new(1);
+        let slices = [pool.allocate().unwrap().slice(7, 1000)];
+        for (client, appliance) in [("127.0.0.1", "192.0.2.1"), ("::1", "2001:db8::1")] {
+            let route = route(client, appliance);
+            let bytes = frame(&route, b"head", 1000);
+            let segment = parse(&bytes, &slices).unwrap();
+            assert_eq!((segment.client, segment.appliance), (route.client, route.appliance));
+            assert_eq!(table_place(segment.client_hardware), Some((0x0102_0304, 9)));
+            assert_eq!(segment.tcp, tcp(b"head"));
+        }
+    }
+
+    #[test]
+    fn the_largest_segment_just_fits_the_ring() {
+        for (client, appliance) in [("127.0.0.1", "192.0.2.1"), ("::1", "2001:db8::1")] {
+            let route = route(client, appliance);
+            assert_eq!(build(&route, &tcp(&[]), route.mss_bytes()).len() + route.mss_bytes(), 65_535);
+        }
+    }
+
+    #[test]
+    fn cut_off_and_mangled_frames_are_refused() {
+        for (client, appliance) in [("127.0.0.1", "192.0.2.1"), ("::1", "2001:db8::1")] {
+            let bytes = frame(&route(client, appliance), b"payload", 0);
+            assert!(parse(&bytes, &[]).is_some());
+            for length in 0..bytes.len() {
+                assert!(parse(&bytes[..length], &[]).is_none(), "{length} bytes");
+            }
+            let pool = PagePool::new(1);
+            assert!(parse(&bytes, &[pool.allocate().unwrap().slice(0, 1)]).is_none(), "more than the header says");
+            for position in 0..bytes.len() {
+                for value in [0, 1, 0x0f, 0x40, 0x4f, 0x80, 0xff] {
+                    let mut mangled = bytes.clone();
+                    mangled[position] = value;
+                    parse(&mangled, &[]);
+                }
+            }
+        }
+    }
+}
