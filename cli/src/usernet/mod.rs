@@ -453,3 +453,6 @@ fn refuse(backend: &mut MemoryBackend, config: &BridgeConfig, segment: &frame::F
     // Where the ring has no room the appliance will send again, and be answered then.
     let _ = backend.deliver(&[&frame::build(&route, &reset, 0)], RxChecksum::Verified, None);
 }
+
+#[cfg(test)]
+mod tests;
