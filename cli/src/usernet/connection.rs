@@ -53,6 +53,7 @@ pub struct Buffers {
 }
 
 /// Buffers that no connection uses now.
+#[expect(clippy::vec_box, reason = "they are passed on with every request, as one pointer")]
 #[derive(Default)]
 pub struct SpareBuffers(Vec<Box<Buffers>>);
 

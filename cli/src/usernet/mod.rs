@@ -216,6 +216,16 @@ impl Bridge {
         }
     }
 
+    /// Resets every client, so that none takes a cut-off answer for a whole one.
+    pub fn reset_all(&mut self) {
+        for key in self.table.keys() {
+            if let Some(client) = self.table.get_mut(key) {
+                client.connection.abort();
+            }
+            self.remove(key);
+        }
+    }
+
     // ---- new clients
 
     fn accept(&mut self, now: Instant) -> bool {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, bail};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -86,20 +87,19 @@ impl Listener {
             match self.socket.accept() {
                 Ok((stream, address)) => return Ok(Some((stream, canonical(address)))),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
-                Err(error) => match rustix::io::Errno::from_io_error(&error) {
-                    Some(
-                        rustix::io::Errno::MFILE
-                        | rustix::io::Errno::NFILE
-                        | rustix::io::Errno::NOBUFS
-                        | rustix::io::Errno::NOMEM,
-                    ) => return Err(error),
-                    // accept(2): errors of the new socket, such as a client that is gone again. Take the next.
-                    _ => {}
-                },
+                Err(error) if is_shortage(&error) => return Err(error),
+                // accept(2): errors of the new socket, such as a client that is gone again. Take the next.
+                Err(_) => {}
             }
         }
         Ok(None)
     }
+}
+
+/// True if the process or the system has no room for another socket.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
 /// A client's address as the appliance sees it: IPv4 where it is IPv4-mapped, and without the scope of a link-local one.

@@ -16,5 +16,5 @@ mod write;
 pub use head::VolumeName;
 pub use layout::is_chunk_bytes;
 pub use plan::{DEFAULT_NAME, plan_folder, unix_s};
-pub use walk::walk;
+pub use walk::{Skipped, walk};
 pub use write::{DigestKind, WriteOptions, check_target, write_image};

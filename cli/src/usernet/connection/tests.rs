@@ -337,7 +337,11 @@ fn hostile_segments_do_not_panic() {
         let mut now = at(0);
         for _ in 0..60 {
             let near = |r: u32, base: u32| {
-                if r % 3 == 0 { r.wrapping_mul(65_537) } else { base.wrapping_add(r % 2000).wrapping_sub(1000) }
+                if r.is_multiple_of(3) {
+                    r.wrapping_mul(65_537)
+                } else {
+                    base.wrapping_add(r % 2000).wrapping_sub(1000)
+                }
             };
             let control = [TcpControl::None, TcpControl::Psh, TcpControl::Fin, TcpControl::Syn, TcpControl::Rst]
                 [random() as usize % 5];

@@ -1,0 +1,131 @@
+//! Serves a folder or an SHFS volume over HTTP from this process: `minicache serve`.
+//!
+//! The appliance is the same as on a hypervisor; its network queue is the memory device, and the user-mode network
+//! ([`crate::usernet`]) is the other side of it. `source` opens what is served, `server` runs the loop, and this file turns a
+//! command line into both.
+
+mod report;
+mod server;
+mod source;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::{Context, ensure};
+use minicache::appliance::{Appliance, ApplianceConfig, MIN_CACHE_BYTES};
+use minicache::net::{MAX_ADDRESSES, NetworkConfig};
+use minicache::rings::memory::{MemoryNetConfig, memory_net};
+use minicache::rings::{Capabilities, PagePool};
+use minicache::stats::Stats;
+use smoltcp::wire::IpCidr;
+
+use crate::usernet::{self, Bridge, BridgeConfig, Listener};
+use server::Server;
+
+/// The appliance's hardware address: locally administered, and none that a client half has.
+const HARDWARE_ADDRESS: [u8; 6] = [0x06, 0, 0, 0, 0, 1];
+
+/// The port at which the appliance serves on its virtual wire.
+const SERVING_PORT: u16 = 80;
+
+/// Entries of the memory device's rings, and its RX pages.
+const RING_ENTRIES: usize = 256;
+
+/// Most cache that is accepted: what a page pool can be, less than any machine's memory.
+const MAX_CACHE_MIB: usize = 1 << 22;
+
+/// Arguments of `minicache serve`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The folder to serve, or the images of all members of an SHFS volume, in any order
+    #[arg(required = true, value_name = "DIR|IMAGE")]
+    paths: Vec<PathBuf>,
+
+    /// Where to listen: an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080. Port 0 takes a free one. May be
+    /// repeated
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = parse_listen)]
+    listen: Vec<SocketAddr>,
+
+    /// Memory for cached content, in MiB
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    cache_mib: usize,
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let port = text.trim_start_matches(':').parse::<u16>();
+        let example = port.map_or("127.0.0.1:8080 or [::1]:8080".to_owned(), |port| format!("127.0.0.1:{port}"));
+        format!("give an IP address and a port, such as {example}")
+    })
+}
+
+/// Runs `minicache serve`.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let least = MIN_CACHE_BYTES >> 20;
+    ensure!(
+        (least..=MAX_CACHE_MIB).contains(&arguments.cache_mib),
+        "--cache-mib {} does not work: give it at least {least}, at most {MAX_CACHE_MIB}",
+        arguments.cache_mib
+    );
+    let clients_max = usernet::client_limit();
+    let addresses = appliance_addresses(&arguments.listen)?;
+    let listeners = arguments.listen.iter().map(|at| Listener::bind(*at)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut source = source::open(&arguments.paths)?;
+
+    let mut secret = [0; 36];
+    getrandom::fill(&mut secret).context("the system gives no random numbers")?;
+    let [secret @ .., a, b, c, d] = secret;
+
+    let stats = Rc::new(Stats::default());
+    let capabilities = Capabilities {
+        hardware_address: HARDWARE_ADDRESS,
+        mtu_bytes: usernet::MTU_BYTES,
+        ..MemoryNetConfig::default().capabilities
+    };
+    let net_config = MemoryNetConfig { capabilities, ring_entries: RING_ENTRIES, ..MemoryNetConfig::default() };
+    let (net, backend) = memory_net(net_config, PagePool::new(RING_ENTRIES), stats.clone());
+
+    let bridge_config = BridgeConfig {
+        hardware_address: HARDWARE_ADDRESS,
+        serving_port: SERVING_PORT,
+        clients_max,
+        initial_sequence: u32::from_be_bytes([a, b, c, d]),
+    };
+    let urls: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+    let bridge = Bridge::new(bridge_config, backend, listeners).context("can't watch sockets with epoll")?;
+    let waker = server::disk_waker(&bridge).context("can't have disks wake epoll")?;
+    source.disks.iter_mut().for_each(|disk| disk.set_waker(waker.clone()));
+
+    let mut config = ApplianceConfig { cache_bytes: arguments.cache_mib << 20, ..ApplianceConfig::default() };
+    config.network = NetworkConfig { addresses, serving_port: SERVING_PORT, loopback_sources: true, ..config.network };
+    config.tcp.max_connections = clients_max;
+    let appliance = Appliance::new(config, net, source.disks, secret, stats)?;
+
+    let mut server = Server::new(appliance, bridge).context("can't watch sockets and signals with epoll")?;
+    let Some(volume) = server.mount(&source.paths)? else { return Ok(()) };
+    report::started(&source.title, volume, &urls);
+    server.serve()?;
+    report::summary(server.stats(), server.uptime());
+    Ok(())
+}
+
+/// The addresses that the appliance needs for these listening sockets.
+fn appliance_addresses(listen: &[SocketAddr]) -> anyhow::Result<arrayvec::ArrayVec<IpCidr, MAX_ADDRESSES>> {
+    let mut addresses = Vec::new();
+    for (index, at) in listen.iter().enumerate().take(usernet::MAX_LISTENERS) {
+        let (v4, v6) = usernet::appliance_addresses(index);
+        // An IPv6 socket at the unspecified address gets IPv4 clients, too.
+        if at.is_ipv4() || at.ip().is_unspecified() {
+            addresses.push(IpCidr::new(v4.into(), 32));
+        }
+        if at.is_ipv6() {
+            addresses.push(IpCidr::new(v6.into(), 128));
+        }
+    }
+    ensure!(
+        listen.len() <= usernet::MAX_LISTENERS && addresses.len() <= MAX_ADDRESSES,
+        "too many --listen: at most {MAX_ADDRESSES} addresses, where [::] counts twice"
+    );
+    Ok(addresses.into_iter().collect())
+}

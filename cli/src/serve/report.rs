@@ -1,0 +1,124 @@
+//! What `minicache serve` says: what it serves and where, and at the end what it has done.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use minicache::cache::shfs::{Content, Volume};
+use minicache::stats::Stats;
+
+use super::source::warn;
+
+/// Damages of a volume that are described; the rest is counted.
+const DAMAGES_SHOWN: usize = 10;
+
+/// Says that the server runs. `title` is what it serves.
+pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr]) {
+    for skipped in &volume.skipped_disks {
+        warn(&skipped.to_string());
+    }
+    for damage in volume.damages.iter().take(DAMAGES_SHOWN) {
+        warn(&damage.to_string());
+    }
+    if volume.damaged_entries > 0 {
+        warn(&format!(
+            "{} entries of the volume are damaged; they are not served, or not whole",
+            volume.damaged_entries
+        ));
+    }
+    let directory = &volume.directory;
+    let bytes: u64 = directory
+        .iter()
+        .map(|(_, object)| match object.content {
+            Content::Extent { length_bytes, .. } => length_bytes,
+            Content::Link(_) => 0,
+        })
+        .sum();
+    let objects = plural(directory.len() as u64, "object");
+    say(&format!("Serving {title}: volume {:?}, {objects}, {}", volume.name, size(bytes)));
+    for address in listening {
+        say(&format!("  {}", url(*address)));
+    }
+    if directory.default_object().is_none() && directory.by_name(b"index.html").is_none() {
+        say("  (there is no index.html, so / is answered with 404: put a file's name behind it)");
+    }
+    say("Press Ctrl-C to stop.");
+}
+
+/// Says what has been done.
+pub fn summary(stats: &Stats, uptime: Duration) {
+    say(&format!(
+        "Stopped after {:.1} s: {} answered on {}, {} of content sent, {} bytes of it copied.",
+        uptime.as_secs_f64(),
+        plural(stats.http_requests.get(), "request"),
+        plural(stats.connections_accepted.get(), "connection"),
+        size(stats.http_body_bytes.get()),
+        stats.copied_bytes.get(),
+    ));
+}
+
+/// Writes a line; where standard output is closed nobody wants it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn url(address: SocketAddr) -> String {
+    let port = address.port();
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => {
+            format!("http://127.0.0.1:{port}/ (and this machine's other addresses)")
+        }
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            format!("http://[{}]:{port}/ (and this machine's other addresses)", Ipv6Addr::LOCALHOST)
+        }
+        _ => format!("http://{address}/"),
+    }
+}
+
+fn plural(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A number of bytes as people read it.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return plural(bytes, "byte");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        let cases = [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (5 << 30, "5.0 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn urls_can_be_opened() {
+        assert_eq!(url("127.0.0.1:8080".parse().unwrap()), "http://127.0.0.1:8080/");
+        assert_eq!(url("[::1]:80".parse().unwrap()), "http://[::1]:80/");
+        assert!(url("0.0.0.0:8080".parse().unwrap()).starts_with("http://127.0.0.1:8080/ "));
+        assert!(url("[::]:8080".parse().unwrap()).starts_with("http://[::1]:8080/ "));
+    }
+}
