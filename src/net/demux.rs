@@ -25,6 +25,7 @@ const VLAN_TAGS: [u16; 2] = [0x8100, 0x88a8];
 
 /// What becomes of a frame.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time on the stack, and the large one is the usual one")]
 pub(super) enum Verdict<'a> {
     /// TCP for the serving port.
     Serve(RxSegment<'a>),
@@ -72,7 +73,7 @@ struct Packet {
     hop_by_hop: bool,
 }
 
-/// Parses `frame`, whose first bytes are also in `view`: all of it, or at least [`HEADER_VIEW_BYTES`].
+/// Parses `frame`, whose first [`HEADER_VIEW_BYTES`] bytes, or all that there are, are also in `view`.
 pub(super) fn classify<'a>(
     frame: &'a RxFrame,
     view: &'a [u8],

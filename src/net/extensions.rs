@@ -99,7 +99,8 @@ fn check_options(data: &[u8], jumbo: bool) -> Result<(), DropReason> {
             Ipv6OptionRepr::Unknown { type_, .. } => {
                 let type_ = u8::from(type_);
                 let skip = Ipv6OptionFailureType::from(type_) == Ipv6OptionFailureType::Skip;
-                if !skip && !(jumbo && type_ == JUMBO_PAYLOAD) {
+                let known = jumbo && type_ == JUMBO_PAYLOAD;
+                if !skip && !known {
                     return Err(DropReason::Malformed);
                 }
             }

@@ -23,6 +23,9 @@ mod extensions;
 mod frame_queue;
 mod sessions;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use alloc::rc::Rc;
 use arrayvec::ArrayVec;
 use smoltcp::time::Instant;
@@ -149,13 +152,14 @@ fn is_unicast(hardware_address: [u8; 6]) -> bool {
     hardware_address[0] & 1 == 0 && hardware_address != [0; 6]
 }
 
-/// The frame's first bytes in one piece: its first slice, or a copy of the first [`HEADER_VIEW_BYTES`] where that slice is
-/// shorter and more follows.
+/// The frame's first bytes in one piece, at most [`HEADER_VIEW_BYTES`] however they are cut: a part of its first slice, or a
+/// copy where that is shorter and more follows.
 fn header_view<'a>(frame: &'a RxFrame, gathered: &'a mut ArrayVec<u8, HEADER_VIEW_BYTES>) -> &'a [u8] {
     match frame.slices.as_slice() {
         [] => &[],
-        [first] => first.bytes(),
-        [first, ..] if first.len() >= HEADER_VIEW_BYTES => first.bytes(),
+        [first, rest @ ..] if rest.is_empty() || first.len() >= HEADER_VIEW_BYTES => {
+            &first.bytes()[..first.len().min(HEADER_VIEW_BYTES)]
+        }
         slices => {
             for slice in slices {
                 let take = slice.len().min(gathered.remaining_capacity());
