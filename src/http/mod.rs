@@ -14,6 +14,7 @@ mod config;
 mod date;
 mod etag;
 mod method;
+mod object_stats;
 mod range;
 mod reader;
 mod request;
@@ -26,6 +27,7 @@ mod target;
 mod transfer;
 
 pub use config::Config;
+pub use object_stats::{ObjectStats, PROGRESS_STEPS};
 pub use response::SERVER;
-pub use server::HttpServer;
+pub use server::{HttpServer, Served};
 pub use session::Session;

@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use smoltcp::time::Instant;
 
 use super::config::Config;
+use super::object_stats::ObjectStats;
 use super::response::CommonFields;
 use super::session::Session;
-use crate::cache::shfs::Volume;
+use crate::cache::shfs::{ObjectId, Volume};
 use crate::cache::{AttachError, ChunkCache, SourceId, Waiter};
 use crate::stats::Stats;
 use crate::tcp_gso::{Application, CloseReason, ConnectionId, Outbox, Peer};
@@ -19,6 +20,20 @@ pub struct Served {
     pub volume: Volume,
     /// Its name in the chunk cache.
     pub source: SourceId,
+    /// Counters of its objects, in the directory's order.
+    objects: Vec<ObjectStats>,
+}
+
+impl Served {
+    fn new(volume: Volume, source: SourceId) -> Self {
+        let objects = core::iter::repeat_with(ObjectStats::default).take(volume.directory.len()).collect();
+        Self { volume, source, objects }
+    }
+
+    /// Counters of one of the volume's objects.
+    pub fn object_stats(&self, id: ObjectId) -> &ObjectStats {
+        &self.objects[id.index()]
+    }
 }
 
 /// Serves a volume's objects over HTTP. One value serves all connections of an appliance.
@@ -54,7 +69,7 @@ impl HttpServer {
         let new = match volume {
             Some(volume) => {
                 let source = self.cache.attach(&volume.layout)?;
-                Some(Rc::new(Served { volume, source }))
+                Some(Rc::new(Served::new(volume, source)))
             }
             None => None,
         };
@@ -66,6 +81,11 @@ impl HttpServer {
     /// The volume that is served.
     pub fn volume(&self) -> Option<&Volume> {
         self.served.as_ref().map(|served| &served.volume)
+    }
+
+    /// The volume that is served, to be held on to.
+    pub fn served(&self) -> Option<Rc<Served>> {
+        self.served.clone()
     }
 
     /// The chunk cache.

@@ -1,6 +1,16 @@
 //! µShell: telnet, line editing, and the commands that show and steer the appliance.
 //!
-//! What may enter this room: the text that operators type and read. It knows the appliance only through a trait.
+//! What may enter this room: the text that operators type and read. It knows the appliance through [`Machine`] alone, so that
+//! every world gives it what it has.
 
-pub mod editor;
-pub mod telnet;
+mod command;
+mod commands;
+mod editor;
+mod machine;
+mod sessions;
+mod telnet;
+mod text;
+
+pub use command::{Command, Output, Step};
+pub use machine::{BlockInfo, ChunkRead, Context, InterfaceInfo, Machine, MountState, Person, RingInfo};
+pub use sessions::Shell;

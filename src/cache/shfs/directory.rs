@@ -15,6 +15,13 @@ use super::object::{Content, Host, Link, LinkKind, Object};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId(u32);
 
+impl ObjectId {
+    /// The object's place in the directory, below its length.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Why an object was not taken into a [`Directory`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryFull {
@@ -167,7 +174,13 @@ impl Directory {
 
     /// All objects in table order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (ObjectId, Object<'_>)> {
-        (0..self.store.records.len() as u32).map(|index| (ObjectId(index), self.get(ObjectId(index))))
+        self.iter_from(0)
+    }
+
+    /// The objects from the `index`-th in table order on.
+    pub fn iter_from(&self, index: usize) -> impl ExactSizeIterator<Item = (ObjectId, Object<'_>)> {
+        let end = self.store.records.len() as u32;
+        (end.min(index.try_into().unwrap_or(u32::MAX))..end).map(|index| (ObjectId(index), self.get(ObjectId(index))))
     }
 
     /// Takes in the next object in table order. When there is no room, the directory is as before.

@@ -1,0 +1,153 @@
+//! Commands about the network: interface, connections, rings, counters.
+
+use core::fmt::Write as _;
+use smoltcp::wire::EthernetAddress;
+
+use super::{Definition, Output, Step, no_arguments, once, steps};
+use crate::stats::Stats;
+
+/// Most connections that `netstat` lists.
+const MOST_CONNECTIONS: usize = 10_000;
+
+pub(super) const COMMANDS: &[Definition] = &[
+    Definition {
+        name: "ifconfig",
+        arguments: "",
+        summary: "the network interface",
+        start: |arguments, _| {
+            no_arguments(arguments)?;
+            once(|context, out| {
+                let interface = context.machine.interface();
+                let capabilities = interface.capabilities;
+                let _ = writeln!(out, "en0*      HWaddr {}", EthernetAddress(interface.hardware_address));
+                for address in &interface.addresses {
+                    let _ = writeln!(out, "          inet addr:{address}");
+                }
+                let _ = write!(out, "          UP");
+                for (name, on) in [
+                    ("SG", capabilities.max_slots > 1),
+                    ("CSO", capabilities.checksum),
+                    ("GSO4", capabilities.tso4),
+                    ("GSO6", capabilities.tso6),
+                ] {
+                    if on {
+                        let _ = write!(out, " {name}");
+                    }
+                }
+                let _ = writeln!(out, " MTU:{} frame:{}", capabilities.mtu_bytes, capabilities.max_frame_bytes);
+                let stats = context.machine.stats();
+                let _ = writeln!(out, "          RX frames:{} bytes:{}", stats.rx_frames.get(), stats.rx_bytes.get());
+                let _ = writeln!(out, "          TX frames:{} bytes:{}", stats.tx_frames.get(), stats.tx_bytes.get());
+                0
+            })
+        },
+    },
+    Definition {
+        name: "netstat",
+        arguments: "",
+        summary: "the serving TCP's connections",
+        start: |arguments, context| {
+            no_arguments(arguments)?;
+            let connections = context.machine.connections(MOST_CONNECTIONS);
+            let mut next = 0;
+            steps(move |context, out| {
+                if next == 0 {
+                    let _ = writeln!(
+                        out,
+                        "{:<46} {:<12} {:>9} {:>9} {:>9} {:>9} {:>10} {:>12}",
+                        "peer", "state", "queued", "flight", "cwnd", "window", "srtt", "acked"
+                    );
+                }
+                while let Some(connection) = connections.get(next) {
+                    if out.is_full() {
+                        return Step::More;
+                    }
+                    next += 1;
+                    write_connection(connection, out);
+                }
+                let open = context.machine.stats().connections_open.get();
+                if open > connections.len() as u64 {
+                    let _ = writeln!(out, "... and {} more", open - connections.len() as u64);
+                }
+                let _ = writeln!(
+                    out,
+                    "{open} connections of {} at most, {} in TIME_WAIT",
+                    context.machine.max_connections(),
+                    context.machine.stats().time_wait.get()
+                );
+                Step::Done(0)
+            })
+        },
+    },
+    Definition {
+        name: "http-info",
+        arguments: "",
+        summary: "the HTTP server",
+        start: |arguments, _| {
+            no_arguments(arguments)?;
+            once(|context, out| {
+                let (open, most) = (context.machine.stats().connections_open.get(), context.machine.max_connections());
+                let _ = writeln!(out, "{:<28} {open:>12} of {most}", "connections");
+                group(context.machine.stats(), out, "http_");
+                group(context.machine.stats(), out, "connections_");
+                0
+            })
+        },
+    },
+    Definition {
+        name: "rings",
+        arguments: "",
+        summary: "the rings that frames and sectors cross",
+        start: |arguments, _| {
+            no_arguments(arguments)?;
+            once(|context, out| {
+                for ring in context.machine.rings() {
+                    let _ = writeln!(out, "{}", ring.name);
+                    for (name, number) in ring.numbers {
+                        let _ = writeln!(out, "  {name:<26} {number:>12}");
+                    }
+                }
+                let stats = context.machine.stats();
+                for name in ["tx_", "rx_", "notifications", "wakeups"] {
+                    group(stats, out, name);
+                }
+                let _ = writeln!(out, "{:<28} {:>12}", "tx_mean_frame_bytes", mean_frame_bytes(stats));
+                0
+            })
+        },
+    },
+];
+
+fn mean_frame_bytes(stats: &Stats) -> u64 {
+    stats.tx_bytes.get().checked_div(stats.tx_frames.get()).unwrap_or(0)
+}
+
+/// Writes the counters whose names begin so.
+pub(super) fn group(stats: &Stats, out: &mut Output, prefix: &str) {
+    for (name, _, value) in stats.iter().filter(|(name, ..)| name.starts_with(prefix)) {
+        let _ = writeln!(out, "{name:<28} {value:>12}");
+    }
+}
+
+fn write_connection(connection: &crate::tcp_gso::ConnectionInfo, out: &mut Output) {
+    let peer = smoltcp::wire::IpEndpoint::new(connection.peer.address, connection.peer.port);
+    let peer = alloc::format!("{peer}");
+    let _ = write!(
+        out,
+        "{peer:<46} {:<12} {:>9} {:>9} {:>9} {:>9} ",
+        connection.state,
+        connection.unacknowledged_bytes,
+        connection.in_flight_bytes,
+        connection.congestion_window_bytes,
+        connection.window_bytes
+    );
+    match connection.smoothed_rtt {
+        Some(rtt) => {
+            let _ = write!(out, "{:>8}us", rtt.total_micros());
+        }
+        None => {
+            let _ = write!(out, "{:>10}", "-");
+        }
+    }
+    let _ = writeln!(out, " {:>12}", connection.acknowledged_bytes);
+}
