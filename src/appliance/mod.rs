@@ -3,34 +3,78 @@
 //! An [`Appliance`] owns its devices, its memory and all state. Whoever runs it (a kernel's loop, a process, the simulator)
 //! calls [`Appliance::poll`] until it returns false, then [`Appliance::arm`], and when that returns false too sleeps until a
 //! device wakes it or [`Appliance::next_deadline`] comes.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `config` | sizes and limits, validated |
+//! | `pressure` | what to do when unacknowledged slices pin the cache |
+//! | `shared_disks` | disks that are mounted from while the cache reads from them |
 
 mod config;
+mod pressure;
+mod shared_disks;
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::hash::Hasher;
+use core::task::Poll;
+use siphasher::sip::SipHasher13;
 use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::TcpControl;
 
-use crate::cache::shfs::{MountError, Volume};
+use crate::cache::ChunkCache;
+use crate::cache::shfs::{Mount, MountConfig, MountError, Volume};
+use crate::http::HttpServer;
 use crate::net::{Network, NoSessions};
 use crate::rings::{BlockDevice, NetEvent, NetQueue, PAGE_BYTES, PagePool};
 use crate::stats::Stats;
+use crate::tcp_gso::{ConnectionId, ConnectionInfo, Stack};
 
 pub use config::{ApplianceConfig, ConfigError, MIN_CACHE_BYTES, MIN_PACKET_BYTES};
+
+use pressure::Pressure;
+use shared_disks::{SharedDisks, Side};
+
+/// How long the resets of a shutdown may wait for a ring that is full or a device that is down.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// One appliance: a network queue, disks, and everything between them.
 pub struct Appliance<N: NetQueue, B: BlockDevice> {
     config: ApplianceConfig,
     net: N,
     disks: Vec<B>,
+    shared_disks: SharedDisks,
     network: Network,
-    cache_pages: PagePool,
-    packet_pages: PagePool,
+    tcp: Stack<HttpServer>,
+    http: HttpServer,
+    pressure: Pressure,
+    mount: Option<Mount>,
+    mount_secret: [u8; 16],
+    /// [`Appliance::mount`] was called while a mount was under way.
+    mount_again: bool,
+    mount_result: Option<Result<(), MountError>>,
+    phase: Phase,
     stats: Rc<Stats>,
 }
 
+/// How far a shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// No new connections; those that are there may finish until then.
+    Draining {
+        until: Instant,
+    },
+    /// All are closed; what is left to send may be sent until then.
+    Closing {
+        until: Instant,
+    },
+    Stopped,
+}
+
 impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
-    /// Builds everything; all memory is taken here. `secret` must be unpredictable: it keys the connection table and sequence
-    /// numbers. Nothing is mounted yet.
+    /// Builds everything; all memory that serving needs is taken here, but for a volume's directory. `secret` must be
+    /// unpredictable: it keys the connection table, sequence numbers and the directory. Nothing is mounted yet.
     ///
     /// # Errors
     /// If the configuration is not valid or does not suit the device.
@@ -42,50 +86,176 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         stats: Rc<Stats>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        let seed = u64::from_le_bytes(core::array::from_fn(|i| secret[i + 16]));
-        let network = Network::new(config.network.clone(), &net.capabilities(), seed, stats.clone())?;
-        let cache_pages = PagePool::new(config.cache_bytes / PAGE_BYTES);
-        let packet_pages = PagePool::new(config.packet_bytes / PAGE_BYTES);
-        Ok(Self { config, net, disks, network, cache_pages, packet_pages, stats })
+        let capabilities = net.capabilities();
+        let network = Network::new(config.network.clone(), &capabilities, derive(&secret, 0), stats.clone())?;
+        let heads = PagePool::new(config.packet_bytes / PAGE_BYTES);
+        let tcp_secret = subkey(&secret, 1);
+        let mut tcp = Stack::new(config.tcp.clone(), tcp_secret, heads, stats.clone());
+        tcp.device_up(capabilities);
+        let cache_pool = PagePool::new(config.cache_bytes / PAGE_BYTES);
+        let cache = ChunkCache::new(cache_pool, config.tcp.max_connections, stats.clone());
+        let http = HttpServer::new(config.http.clone(), cache, stats.clone());
+        Ok(Self {
+            config,
+            net,
+            disks,
+            shared_disks: SharedDisks::default(),
+            network,
+            tcp,
+            http,
+            pressure: Pressure::default(),
+            mount: None,
+            mount_secret: subkey(&secret, 3),
+            mount_again: false,
+            mount_result: None,
+            phase: Phase::Running,
+            stats,
+        })
     }
 
     /// Begins to read a volume from the disks. It is served from the round on in which all of its table is read; until then, and
-    /// if it can't be read, the one before it is (or none).
-    pub fn mount(&mut self) {}
+    /// if it can't be read, the one before it is (or none). Requests under way finish on the volume that they began with. What
+    /// came of it: [`Appliance::mount_result`]. While a mount is under way, another one follows it.
+    pub fn mount(&mut self) {
+        if self.mount.is_some() {
+            self.mount_again = true;
+            return;
+        }
+        let (secret, directory_max_bytes) = (self.mount_secret, self.config.directory_bytes);
+        self.shared_disks.begin(self.disks.len());
+        self.mount_result = None;
+        self.mount = Some(Mount::new(MountConfig { secret, directory_max_bytes }));
+    }
 
-    /// How the last [`Appliance::mount`] ended; told once. `None` while it is under way, and when there was none.
+    /// How the last [`Appliance::mount`] ended; told once. `None` while it is under way, and when there was none. What was
+    /// noticed on the way (disks left out, damaged entries) is in [`Appliance::volume`].
     pub fn mount_result(&mut self) -> Option<Result<(), MountError>> {
-        None
+        self.mount_result.take()
     }
 
     /// The volume that new requests are served from.
     pub fn volume(&self) -> Option<&Volume> {
-        None
+        self.http.volume()
     }
 
     /// One round of the event loop: what came in, what the disks answered, what is due, what can go out. `unix_s` is the wall
     /// clock in seconds since 1970. True if anything was done: then call it again.
     pub fn poll(&mut self, now: Instant, unix_s: u64) -> bool {
-        let _ = unix_s;
-        let mut busy = false;
-        while let Some(event) = self.net.event() {
-            busy = true;
-            match event {
-                NetEvent::Down | NetEvent::Gone => self.network.device_down(),
-                NetEvent::Up(capabilities) => self.network.device_up(&capabilities),
-            }
+        if self.phase == Phase::Stopped {
+            return false;
         }
+        let mut busy = self.take_net_events();
         busy |= self.net.reclaim() > 0;
-        let network = &mut self.network;
-        busy |= self.net.receive(self.config.receive_budget, &mut |frame| network.receive(frame, &mut |_| ())) > 0;
+        self.http.tick(unix_s);
+        busy |= self.receive(now) > 0;
+        busy |= self.poll_mount();
+        busy |= self.poll_cache();
+        let tcp = &mut self.tcp;
+        self.http.wakes(|id| tcp.wake(id));
+        busy |= self.tcp.poll(now, &mut self.http, &mut self.net);
         busy |= self.network.poll(now, &mut self.net, &mut NoSessions);
+        busy |= self.relieve(now);
+        busy |= self.end(now, busy);
         self.net.flush();
         busy
     }
 
-    /// When [`Appliance::poll`] has something to do though no device wakes us. `None`: never.
+    fn take_net_events(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.net.event() {
+            any = true;
+            match event {
+                NetEvent::Down | NetEvent::Gone => {
+                    self.network.device_down();
+                    self.tcp.device_down();
+                }
+                NetEvent::Up(capabilities) => {
+                    self.network.device_up(&capabilities);
+                    self.tcp.device_up(capabilities);
+                }
+            }
+        }
+        any
+    }
+
+    fn receive(&mut self, now: Instant) -> usize {
+        let Self { config, net, network, tcp, http, phase, .. } = self;
+        let accepting = *phase == Phase::Running;
+        net.receive(config.receive_budget, &mut |frame| {
+            network.receive(frame, &mut |segment| {
+                // A client that finds nobody home tries again, and perhaps reaches a successor.
+                if accepting || segment.header.control != TcpControl::Syn {
+                    tcp.receive(segment, now, http);
+                }
+            });
+        })
+    }
+
+    fn poll_mount(&mut self) -> bool {
+        let Some(mount) = &mut self.mount else { return false };
+        let mut views = self.shared_disks.views(&mut self.disks, Side::Mount);
+        let Poll::Ready(outcome) = mount.poll(&mut views) else { return false };
+        drop(views);
+        self.mount = None;
+        let outcome = outcome.and_then(|volume| Ok(self.http.set_volume(Some(volume))?));
+        if core::mem::take(&mut self.mount_again) {
+            self.mount();
+        } else {
+            self.mount_result = Some(outcome);
+        }
+        true
+    }
+
+    fn poll_cache(&mut self) -> bool {
+        let cache = self.http.cache_mut();
+        if self.mount.is_some() || self.shared_disks.has_kept() {
+            cache.poll(&mut self.shared_disks.views(&mut self.disks, Side::Cache))
+        } else {
+            cache.poll(&mut self.disks)
+        }
+    }
+
+    /// Keeps readers that don't acknowledge from pinning all of the cache.
+    fn relieve(&mut self, now: Instant) -> bool {
+        let cache = self.http.cache();
+        let relief = self.pressure.update(now, cache.pinned_bytes(), cache.capacity_bytes(), cache.starved());
+        if let Some(limited) = relief.limit {
+            let chunk_bytes = self.http.volume().map_or(PAGE_BYTES, |volume| volume.chunk_bytes as usize);
+            self.tcp.set_pressure(limited.then_some(chunk_bytes));
+        }
+        let reset = (0..relief.resets).take_while(|_| self.tcp.reset_slowest(now, &mut self.http)).count();
+        relief.limit.is_some() || reset > 0
+    }
+
+    /// Goes on with a shutdown.
+    fn end(&mut self, now: Instant, busy: bool) -> bool {
+        let before = self.phase;
+        match self.phase {
+            Phase::Running | Phase::Stopped => {}
+            Phase::Draining { until } => {
+                if now >= until || self.tcp.connections().next().is_none() {
+                    self.tcp.shutdown(&mut self.http);
+                    self.phase = Phase::Closing { until: now + LAST_WORDS };
+                }
+            }
+            Phase::Closing { until } => {
+                if now >= until || !busy && self.tcp.connections().next().is_none() {
+                    self.phase = Phase::Stopped;
+                }
+            }
+        }
+        self.phase != before
+    }
+
+    /// When [`Appliance::poll`] has something to do though no device wakes us; in the past if it has now. `None`: never.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.network.next_deadline()
+        let phase = match self.phase {
+            Phase::Running => None,
+            Phase::Draining { until } | Phase::Closing { until } => Some(until),
+            Phase::Stopped => return None,
+        };
+        let pressure = self.pressure.next_deadline(self.http.cache().starved());
+        [self.tcp.next_deadline(), self.network.next_deadline(), pressure, phase].into_iter().flatten().min()
     }
 
     /// Asks all devices to wake us. True if something has happened meanwhile: then don't sleep.
@@ -94,20 +264,36 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         self.disks.iter_mut().fold(net, |pending, disk| disk.arm() || pending)
     }
 
-    /// Ends gracefully: takes no more connections, lets those that are there finish for at most `limit`, then closes the rest.
+    /// Ends gracefully: takes no more connections, lets requests under way finish for at most `limit`, then resets what is left.
     /// Keep polling until [`Appliance::is_stopped`].
     pub fn shutdown(&mut self, now: Instant, limit: Duration) {
-        let _ = (now, limit);
+        if self.phase != Phase::Running {
+            return;
+        }
+        self.phase = Phase::Draining { until: now + limit };
+        self.http.drain();
+        let connections: Vec<ConnectionId> = self.tcp.connections().map(|connection| connection.id).collect();
+        connections.into_iter().for_each(|id| self.tcp.wake(id));
     }
 
     /// True when a shutdown is complete.
     pub fn is_stopped(&self) -> bool {
-        false
+        self.phase == Phase::Stopped
     }
 
-    /// Every counter.
+    /// What there is to tell of each connection.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionInfo> + '_ {
+        self.tcp.connections()
+    }
+
+    /// Every counter: the numbers of a summary at exit.
     pub fn stats(&self) -> &Rc<Stats> {
         &self.stats
+    }
+
+    /// How it was built.
+    pub fn config(&self) -> &ApplianceConfig {
+        &self.config
     }
 
     /// The network device, to look at.
@@ -120,19 +306,31 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         &self.disks
     }
 
-    /// The chunk cache's pages, to look at: those in use hold chunks, those with several references are pinned.
-    pub fn cache_pages(&self) -> &PagePool {
-        &self.cache_pages
-    }
-
-    /// The pages of response heads and receive buffers, to look at: none are in use while nobody is connected and nothing is
-    /// being mounted.
-    pub fn packet_pages(&self) -> &PagePool {
-        &self.packet_pages
-    }
-
     /// Addresses and the control plane, to look at.
     pub fn network(&self) -> &Network {
         &self.network
     }
+
+    /// The HTTP server and its chunk cache, to look at.
+    pub fn http(&self) -> &HttpServer {
+        &self.http
+    }
+}
+
+/// The `number`th word made from the secret; none tells anything of another.
+fn derive(secret: &[u8; 32], number: u64) -> u64 {
+    let (key, salt) = secret.split_at(16);
+    let key: &[u8; 16] = key.try_into().expect("half of 32 bytes");
+    let mut hasher = SipHasher13::new_with_key(key);
+    hasher.write(salt);
+    hasher.write_u64(number);
+    hasher.finish()
+}
+
+/// Two words made from the secret.
+fn subkey(secret: &[u8; 32], number: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&derive(secret, number).to_le_bytes());
+    key[8..].copy_from_slice(&derive(secret, number + 1).to_le_bytes());
+    key
 }

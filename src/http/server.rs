@@ -47,6 +47,8 @@ pub struct HttpServer {
     pub(super) common: CommonFields,
     /// Connections whose chunk could not be read, until they notice.
     failed: BTreeSet<Waiter>,
+    /// The server is being ended: no connection persists.
+    pub(super) draining: bool,
 }
 
 impl HttpServer {
@@ -60,6 +62,7 @@ impl HttpServer {
             retired: Vec::new(),
             common: CommonFields::new(0),
             failed: BTreeSet::new(),
+            draining: false,
         }
     }
 
@@ -86,6 +89,12 @@ impl HttpServer {
     /// The volume that is served, to be held on to.
     pub fn served(&self) -> Option<Rc<Served>> {
         self.served.clone()
+    }
+
+    /// Answers each connection's request under way, and closes it instead of waiting for the next. Connections at rest are
+    /// closed when they are woken ([`crate::tcp_gso::Stack::wake`]).
+    pub fn drain(&mut self) {
+        self.draining = true;
     }
 
     /// The chunk cache.

@@ -172,7 +172,7 @@ impl Session {
         let refused = matches!(request.method, Method::Connect | Method::Refused);
         // A client that waits for "100 Continue" may or may not send the body after another answer, so none is awaited.
         let body_follows = body.is_read() || !(refused || request.expects_continue || body.is_too_long());
-        let persistent = request.keep_alive && request.method != Method::Connect && body_follows;
+        let persistent = request.keep_alive && request.method != Method::Connect && body_follows && !server.draining;
         let connection = match (persistent, request.version) {
             (false, _) => Connection::Close,
             (true, Version::Http11) => Connection::Persists,
@@ -294,7 +294,8 @@ impl Session {
     /// The send queue has room, a chunk has arrived or failed, or the connection is new.
     pub(super) fn writable(&mut self, server: &mut HttpServer, out: &mut impl Outbox) {
         self.feed(server, out);
-        if self.ended == Some(0) {
+        let at_rest = !self.search.begun() && self.request_body.is_read() && !self.held_back;
+        if self.ended == Some(0) || server.draining && at_rest {
             self.end_if_nothing_follows(server, out);
         }
         self.arm(out);

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::config::ConfigError;
 use super::volume::{SkipReason, SkippedDisk};
+use crate::cache::AttachError;
 use crate::rings::BlockError;
 
 /// Why a volume could not be mounted. Disks are named by their place among those that were given.
@@ -90,6 +91,8 @@ pub enum MountError {
         /// Objects that fit.
         objects: usize,
     },
+    /// The chunk cache can't take the volume.
+    Cache(AttachError),
 }
 
 impl MountError {
@@ -101,6 +104,12 @@ impl MountError {
             Self::DiskTooSmall { disk, .. } | Self::Read { disk, .. } => Some(*disk),
             _ => None,
         }
+    }
+}
+
+impl From<AttachError> for MountError {
+    fn from(error: AttachError) -> Self {
+        Self::Cache(error)
     }
 }
 
@@ -143,6 +152,7 @@ impl fmt::Display for MountError {
                  {needed_bytes}: it has been cut short, or vol_size is damaged"
             ),
             Self::Config(error) => error.fmt(f),
+            Self::Cache(error) => error.fmt(f),
             Self::Read { disk, byte, what, error } => {
                 write!(f, "disk {disk}: could not read the {what} at byte {byte}: {error}")
             }

@@ -24,4 +24,5 @@ pub use label::{Label, LabelError};
 pub use layout::{Layout, MemberDisk, Run};
 pub use mount::{MAX_DISKS, Mount, MountConfig};
 pub use object::{Content, Host, Link, LinkKind, Object};
+pub use reads::MOUNT_TOKEN;
 pub use volume::{DamagedEntry, MAX_DESCRIBED_DAMAGES, SkipReason, SkippedDisk, Volume};

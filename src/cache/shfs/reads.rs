@@ -10,8 +10,8 @@ use crate::rings::{
 const MAX_READS: usize = 64;
 /// Pages for them: 512 KiB.
 const POOL_PAGES: usize = 128;
-/// Marks the tokens of a mount's requests.
-const TOKEN: u64 = 1 << 63;
+/// Set in the tokens of a mount's requests and of no others, so that a disk can be mounted from while it is read otherwise.
+pub const MOUNT_TOKEN: u64 = 1 << 63;
 
 /// What to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl ReadQueue {
             }
             let pages = core::mem::take(pages);
             let address = pages[0].address();
-            let (operation, token) = (BlockOperation::Read, TOKEN | number);
+            let (operation, token) = (BlockOperation::Read, MOUNT_TOKEN | number);
             match disk.submit(BlockRequest { operation, sector: read.sector, pages, token }) {
                 Ok(()) => {
                     *state = State::Sent(address);
@@ -139,7 +139,7 @@ impl ReadQueue {
     }
 
     fn complete(&mut self, completion: BlockCompletion) -> bool {
-        let number = (completion.token ^ TOKEN).wrapping_sub(self.first);
+        let number = (completion.token ^ MOUNT_TOKEN).wrapping_sub(self.first);
         let Some((read, state)) = usize::try_from(number).ok().and_then(|number| self.reads.get_mut(number)) else {
             return false;
         };
