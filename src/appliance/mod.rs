@@ -54,6 +54,8 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
     mount_again: bool,
     mount_result: Option<Result<(), MountError>>,
     phase: Phase,
+    packet_pages: PagePool,
+    cache_pages: PagePool,
     stats: Rc<Stats>,
 }
 
@@ -88,12 +90,12 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         config.validate()?;
         let capabilities = net.capabilities();
         let network = Network::new(config.network.clone(), &capabilities, derive(&secret, 0), stats.clone())?;
-        let heads = PagePool::new(config.packet_bytes / PAGE_BYTES);
+        let packet_pages = PagePool::new(config.packet_bytes / PAGE_BYTES);
         let tcp_secret = subkey(&secret, 1);
-        let mut tcp = Stack::new(config.tcp.clone(), tcp_secret, heads, stats.clone());
+        let mut tcp = Stack::new(config.tcp.clone(), tcp_secret, packet_pages.clone(), stats.clone());
         tcp.device_up(capabilities);
-        let cache_pool = PagePool::new(config.cache_bytes / PAGE_BYTES);
-        let cache = ChunkCache::new(cache_pool, config.tcp.max_connections, stats.clone());
+        let cache_pages = PagePool::new(config.cache_bytes / PAGE_BYTES);
+        let cache = ChunkCache::new(cache_pages.clone(), config.tcp.max_connections, stats.clone());
         let http = HttpServer::new(config.http.clone(), cache, stats.clone());
         Ok(Self {
             config,
@@ -109,6 +111,8 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             mount_again: false,
             mount_result: None,
             phase: Phase::Running,
+            packet_pages,
+            cache_pages,
             stats,
         })
     }
@@ -304,6 +308,16 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     /// The disks, to look at.
     pub fn disks(&self) -> &[B] {
         &self.disks
+    }
+
+    /// The chunk cache's pages, to look at: those in use hold chunks, those with several references are pinned.
+    pub fn cache_pages(&self) -> &PagePool {
+        &self.cache_pages
+    }
+
+    /// The pages of response heads and receive buffers, to look at: none are in use while nobody is connected.
+    pub fn packet_pages(&self) -> &PagePool {
+        &self.packet_pages
     }
 
     /// Addresses and the control plane, to look at.
