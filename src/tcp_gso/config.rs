@@ -43,8 +43,8 @@ pub struct Config {
     pub fin_wait_2_timeout: Duration,
     /// Most frames sent in one `poll`.
     pub frames_per_poll: usize,
-    /// Most challenge acknowledgements a second (RFC 5961 §7).
-    pub challenge_acks_per_s: u32,
+    /// Most resets and acknowledgements a second that answer segments of no connection.
+    pub stateless_replies_per_s: u32,
 }
 
 impl Default for Config {
@@ -68,7 +68,7 @@ impl Default for Config {
             stall_timeout: Duration::from_secs(120),
             fin_wait_2_timeout: Duration::from_secs(60),
             frames_per_poll: 128,
-            challenge_acks_per_s: 1000,
+            stateless_replies_per_s: 1000,
         }
     }
 }
