@@ -58,8 +58,11 @@ fn named<'a>(directory: &'a Directory, name: &[u8]) -> Object<'a> {
     directory.get(directory.by_name(name).unwrap_or_else(|| panic!("no {}", name.escape_ascii())))
 }
 
+/// Objects that a volume was given: name, digest, content.
+type Objects = Vec<(String, Vec<u8>, Vec<u8>)>;
+
 /// A volume of every shape with objects of lengths around its chunk's, and a content for each name.
-fn golden(shape: Shape) -> (Writer, Vec<(String, Vec<u8>, Vec<u8>)>) {
+fn golden(shape: Shape) -> (Writer, Objects) {
     let chunk = shape.chunk_bytes();
     let mut writer = Writer::new(shape);
     let mut objects = Vec::new();

@@ -45,7 +45,7 @@ pub struct Mount {
 enum Step {
     Start,
     Labels(Labels),
-    Config(Members),
+    Config(Box<Members>),
     Table(Box<TableWalk>),
     Failed(MountError),
     Done,
@@ -67,7 +67,7 @@ struct Members {
 
 /// The hash table is being read.
 struct TableWalk {
-    members: Members,
+    members: Box<Members>,
     config: Config,
     directory: Directory,
     damaged_entries: u64,
@@ -157,13 +157,13 @@ impl Mount {
         if labels.labels.len() + labels.skipped.len() < labels.geometries.len() {
             return Ok(Step::Labels(labels));
         }
-        let members = labels.find_members()?;
+        let members = Box::new(labels.find_members()?);
         let run = members.layout.run(CONFIG_CHUNK, 0).expect("every member begins chunk 1");
         self.reads.push(Read { disk: run.disk, byte: run.byte, sector: run.sector, pages: 1 });
         Ok(Step::Config(members))
     }
 
-    fn continue_config(&mut self, members: Members) -> Result<Step, MountError> {
+    fn continue_config(&mut self, members: Box<Members>) -> Result<Step, MountError> {
         let Some((read, answer)) = self.reads.pop() else { return Ok(Step::Config(members)) };
         let pages = answer.map_err(|error| read_error(&read, "configuration", error))?;
         let layout = &members.layout;
@@ -322,7 +322,7 @@ impl TableWalk {
 
     fn finish(mut self) -> Volume {
         self.directory.finish();
-        let Members { label, layout, skipped } = self.members;
+        let Members { label, layout, skipped } = *self.members;
         Volume {
             name: label.vol_name,
             uuid: label.vol_uuid,

@@ -1,0 +1,653 @@
+//! The cache against disks that are late, disorderly and failing.
+
+use super::*;
+use crate::cache::shfs::MemberDisk;
+use crate::cache::shfs::geometry::{StripeMode, Striping};
+use crate::rings::memory::{MemoryDisk, MemoryDiskControl, Pace};
+use crate::rings::{Geometry, PageSlice};
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use proptest::prelude::*;
+
+/// A cache, its disks, and what is known of them.
+struct World {
+    cache: ChunkCache,
+    pool: PagePool,
+    stats: Rc<Stats>,
+    disks: Vec<MemoryDisk>,
+    controls: Vec<MemoryDiskControl>,
+    layout: Layout,
+    source: SourceId,
+}
+
+/// The byte of a disk: any two pages differ.
+fn byte_of(disk: usize, at: u64) -> u8 {
+    mix(at / 8, disk as u64).to_le_bytes()[(at % 8) as usize]
+}
+
+impl World {
+    fn new(mode: StripeMode, stripe_bytes: u32, members: usize, cache_pages: usize) -> Self {
+        Self::cut(mode, stripe_bytes, members, cache_pages, 0)
+    }
+
+    /// The last disk lacks its last `missing_bytes`.
+    fn cut(mode: StripeMode, stripe_bytes: u32, members: usize, cache_pages: usize, missing_bytes: usize) -> Self {
+        let striping = Striping::new(mode, stripe_bytes, members).unwrap();
+        let bytes = 40 * stripe_bytes as usize;
+        let disks: Vec<MemoryDisk> = (0..members)
+            .map(|disk| {
+                let bytes = if disk + 1 == members { bytes - missing_bytes } else { bytes };
+                let geometry = Geometry { sector_bytes: 512, sectors: bytes as u64 / 512, read_only: true };
+                let content = (0..bytes as u64).map(|at| byte_of(disk, at)).collect();
+                MemoryDisk::new(content, geometry, disk as u64)
+            })
+            .collect();
+        // The disks stand in another order than the members.
+        let member = |member: usize| (member + 1) % members;
+        let member_disks = (0..members).map(member).map(|disk| MemberDisk { disk, geometry: disks[disk].geometry() });
+        let layout = Layout::new(striping, member_disks.collect(), u64::MAX);
+        let (pool, stats) = (PagePool::new(cache_pages), Rc::new(Stats::default()));
+        let mut cache = ChunkCache::new(pool.clone(), 8, stats.clone());
+        let source = cache.attach(&layout).unwrap();
+        let controls = disks.iter().map(MemoryDisk::control).collect();
+        Self { cache, pool, stats, disks, controls, layout, source }
+    }
+
+    /// One disk, chunks of one page.
+    fn simple(cache_pages: usize) -> Self {
+        Self::new(StripeMode::Independent, 4096, 1, cache_pages)
+    }
+
+    /// What a chunk's page must hold, by the format's own rule.
+    fn expected(&self, chunk: u64, page: usize) -> Vec<u8> {
+        let (members, stripe) = (self.disks.len() as u64, u64::from(self.layout.striping().stripe_bytes()));
+        let byte = page as u64 * 4096;
+        let number = match self.layout.striping().mode() {
+            StripeMode::Combined => chunk * members + byte / stripe,
+            StripeMode::Independent => chunk + members - 1,
+        };
+        let disk = ((number % members + 1) % members) as usize;
+        let start = number / members * stripe + byte % stripe;
+        let end = self.disks[disk].geometry().bytes();
+        (start..start + 4096).map(|at| if at < end { byte_of(disk, at) } else { 0 }).collect()
+    }
+
+    fn is_right(&self, chunk: u64, pages: &[Page]) -> bool {
+        pages.len() == self.layout.chunk_pages()
+            && pages.iter().enumerate().all(|(index, page)| page.bytes()[..] == self.expected(chunk, index)[..])
+    }
+
+    /// What a look-up finds: the pages' slices if it is ready.
+    fn look(&mut self, chunk: u64, ahead: u32, waiter: Waiter) -> Found {
+        match self.cache.lookup(self.source, chunk, ahead, waiter) {
+            Lookup::Ready(pages) => Found::Ready(pages.iter().map(|page| page.slice(0, 4096)).collect()),
+            Lookup::Pending => Found::Pending,
+            Lookup::Starved => Found::Starved,
+            Lookup::OutOfRange => Found::OutOfRange,
+        }
+    }
+
+    /// Looks a chunk up that must be there, and checks its bytes.
+    fn hit(&mut self, chunk: u64, waiter: Waiter) {
+        let pages = match self.cache.lookup(self.source, chunk, 0, waiter) {
+            Lookup::Ready(pages) => pages.to_vec(),
+            other => panic!("chunk {chunk}: {other:?}"),
+        };
+        assert!(self.is_right(chunk, &pages), "chunk {chunk}");
+    }
+
+    fn poll(&mut self) -> bool {
+        let busy = self.cache.poll(&mut self.disks);
+        self.cache.check();
+        busy
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if !self.poll() {
+                return;
+            }
+        }
+        panic!("the cache never rests");
+    }
+
+    fn woken(&mut self) -> Vec<(Waiter, Result<(), ReadError>)> {
+        core::iter::from_fn(|| self.cache.next_woken()).collect()
+    }
+
+    fn reads(&self) -> u64 {
+        self.controls.iter().map(MemoryDiskControl::reads).sum()
+    }
+
+    /// A chunk that is read now.
+    fn load(&mut self, chunk: u64) {
+        assert!(matches!(self.look(chunk, 0, 99), Found::Pending | Found::Ready(_)), "chunk {chunk}");
+        self.settle();
+        self.woken();
+        assert!(matches!(self.look(chunk, 0, 99), Found::Ready(_)), "chunk {chunk}");
+    }
+}
+
+#[derive(Debug)]
+enum Found {
+    Ready(Vec<PageSlice>),
+    Pending,
+    Starved,
+    OutOfRange,
+}
+
+impl Found {
+    fn is_ready(&self) -> bool {
+        matches!(self, Found::Ready(_))
+    }
+}
+
+#[test]
+fn chunks_of_every_layout_are_read() {
+    for mode in [StripeMode::Independent, StripeMode::Combined] {
+        for members in [1, 2, 3, 16] {
+            for stripe_bytes in [4096, 8192, 16384, 32768] {
+                let mut world = World::new(mode, stripe_bytes, members, 512);
+                for chunk in [1, 2, 3, 4, 5, 20, world.layout.last_chunk()] {
+                    assert!(matches!(world.look(chunk, 2, chunk), Found::Pending | Found::Ready(_)));
+                    world.settle();
+                    world.woken();
+                    world.hit(chunk, chunk);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_that_are_not_there_are_out_of_range() {
+    let mut world = World::simple(4);
+    assert_eq!(world.layout.last_chunk(), 39);
+    for chunk in [0, 40, u64::MAX] {
+        assert!(matches!(world.look(chunk, u32::MAX, 1), Found::OutOfRange));
+    }
+    assert!(matches!(world.look(39, u32::MAX, 1), Found::Pending));
+    let stale = world.source;
+    world.cache.detach(stale);
+    assert!(matches!(world.look(39, 0, 1), Found::OutOfRange));
+    world.source = world.cache.attach(&world.layout).unwrap();
+    assert_ne!(world.source, stale);
+    assert!(matches!(world.cache.lookup(stale, 39, 0, 1), Lookup::OutOfRange));
+}
+
+#[test]
+fn one_read_serves_all_who_wait() {
+    let mut world = World::simple(8);
+    world.controls[0].set_pace(Pace::Held);
+    for waiter in 0..20 {
+        assert!(matches!(world.look(7, 0, waiter), Found::Pending));
+        world.poll();
+    }
+    world.cache.forget(3);
+    assert!(matches!(world.look(8, 0, 5), Found::Pending), "now 5 waits for another chunk");
+    world.poll();
+    assert_eq!(world.controls[0].release(1), 1);
+    world.settle();
+    let woken: Vec<Waiter> =
+        world.woken().into_iter().map(|(waiter, result)| result.map(|()| waiter).unwrap()).collect();
+    assert_eq!(woken, (0..20).filter(|waiter| ![3, 5].contains(waiter)).collect::<Vec<_>>());
+    world.hit(7, 0);
+    assert_eq!(world.reads(), 1);
+    assert_eq!((world.stats.cache_misses.get(), world.stats.cache_joined.get()), (2, 19));
+    assert_eq!((world.stats.cache_hits.get(), world.stats.cache_reads.get()), (1, 1));
+}
+
+#[test]
+fn neighbours_are_read_together() {
+    let mut world = World::simple(128);
+    assert!(matches!(world.look(1, 20, 1), Found::Pending));
+    world.settle();
+    for chunk in 1..=21 {
+        world.hit(chunk, 1);
+    }
+    // 21 pages in requests of at most 16.
+    assert_eq!((world.reads(), world.stats.cache_readahead.get()), (2, 20));
+
+    let mut world = World::new(StripeMode::Independent, 4096, 3, 128);
+    assert!(matches!(world.look(1, 20, 1), Found::Pending));
+    world.settle();
+    assert_eq!(world.reads(), 3);
+    (1..=21).for_each(|chunk| world.hit(chunk, 1));
+
+    let mut world = World::new(StripeMode::Combined, 8192, 3, 512);
+    assert!(matches!(world.look(5, 11, 1), Found::Pending));
+    world.settle();
+    assert_eq!(world.reads(), 2 * 3, "12 chunks of 2 pages a member");
+    (5..=16).for_each(|chunk| world.hit(chunk, 1));
+}
+
+#[test]
+fn demand_goes_before_read_ahead() {
+    let mut world = World::new(StripeMode::Independent, 32768, 1, 512);
+    world.controls[0].set_queue_depth(1);
+    world.controls[0].set_pace(Pace::Held);
+    assert!(matches!(world.look(1, 10, 1), Found::Pending));
+    assert!(matches!(world.look(30, 0, 2), Found::Pending));
+    assert!(matches!(world.look(11, 0, 3), Found::Pending));
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        world.poll();
+        world.controls[0].release(1);
+        world.settle();
+        order.extend(world.woken().into_iter().map(|(waiter, _)| waiter));
+    }
+    assert_eq!(order, [1, 2, 3]);
+}
+
+#[test]
+fn a_hit_protects_and_the_oldest_without_one_goes() {
+    let mut world = World::simple(4);
+    (1..=4).for_each(|chunk| world.load(chunk));
+    world.hit(1, 0);
+    world.hit(3, 0);
+    world.load(5);
+    assert_eq!(world.stats.cache_evictions.get(), 1);
+    let mut cached = |chunk| world.cache.entries.find(world.source, chunk).is_some();
+    assert_eq!([1, 2, 3, 4, 5].map(&mut cached), [true, false, true, true, true]);
+    world.load(6);
+    let mut cached = |chunk| world.cache.entries.find(world.source, chunk).is_some();
+    assert_eq!([1, 3, 4, 5, 6].map(&mut cached), [true, true, false, true, true], "the hand went on, to 4");
+}
+
+#[test]
+fn pinned_chunks_stay_and_the_starved_are_served_in_order() {
+    let mut world = World::new(StripeMode::Independent, 8192, 1, 4);
+    world.load(1);
+    world.load(2);
+    let Found::Ready(first) = world.look(1, 5, 0) else { panic!() };
+    let Found::Ready(second) = world.look(2, 5, 0) else { panic!() };
+    assert_eq!(world.cache.pinned_bytes(), 4 * 4096);
+    assert!(matches!(world.look(3, 0, 10), Found::Starved));
+    assert!(matches!(world.look(4, 0, 11), Found::Starved));
+    assert!(matches!(world.look(5, 0, 12), Found::Starved));
+    assert!(matches!(world.look(3, 0, 10), Found::Starved), "asking again does not cost its place");
+    assert!(world.cache.starved());
+    world.settle();
+    assert_eq!(world.woken(), []);
+    assert_eq!(world.reads(), 2);
+    // One page of two still pins.
+    let [keep, _] = &second[..] else { panic!() };
+    let keep = keep.clone();
+    drop(second);
+    world.settle();
+    assert!(world.cache.starved());
+    drop(first);
+    for (waiter, chunk) in [(10, 3), (11, 4), (12, 5)] {
+        assert_eq!(world.poll_until_woken(), [(waiter, Ok(()))]);
+        // It has the rest of this round and the next to look, though others starve.
+        world.poll();
+        world.hit(chunk, waiter);
+    }
+    assert!(!world.cache.starved());
+    drop(keep);
+}
+
+#[test]
+fn who_does_not_come_for_a_chunk_does_not_keep_it() {
+    let mut world = World::simple(1);
+    assert!(matches!(world.look(1, 0, 1), Found::Pending));
+    assert!(matches!(world.look(2, 0, 2), Found::Starved));
+    world.settle();
+    assert_eq!(world.woken(), [(1, Ok(())), (2, Ok(()))]);
+    world.hit(2, 2);
+}
+
+#[test]
+fn those_who_wait_for_memory_can_be_forgotten() {
+    let mut world = World::simple(1);
+    world.load(1);
+    let pinned = world.look(1, 0, 0);
+    assert!(pinned.is_ready());
+    for waiter in 0..5 {
+        assert!(matches!(world.look(2 + waiter, 0, waiter), Found::Starved));
+    }
+    for waiter in 0..5 {
+        world.cache.forget(waiter);
+        world.cache.check();
+    }
+    assert!(!world.cache.starved());
+    drop(pinned);
+    world.settle();
+    assert_eq!((world.woken(), world.reads()), (vec![], 1));
+}
+
+#[test]
+fn a_long_search_for_memory_ends() {
+    let mut world = World::new(StripeMode::Independent, 4096, 16, 600);
+    for chunk in 1..=600 {
+        world.load(chunk);
+    }
+    let mut pinned: Vec<Found> = (1..=600).map(|chunk| world.look(chunk, 0, 0)).collect();
+    assert!(pinned.iter().all(Found::is_ready));
+    assert!(matches!(world.look(601, 0, 1), Found::Starved));
+    world.settle();
+    assert!(world.cache.starved());
+    pinned.swap_remove(200);
+    world.settle();
+    assert_eq!(world.woken(), [(1, Ok(()))]);
+}
+
+#[test]
+fn read_ahead_leaves_alone_what_is_about_to_be_used() {
+    let mut world = World::simple(16);
+    assert!(matches!(world.look(1, 30, 1), Found::Pending));
+    assert_eq!(world.stats.cache_readahead.get(), 4, "a quarter of the cache");
+    assert!(matches!(world.look(20, 0, 2), Found::Pending));
+    world.settle();
+    world.woken();
+    // Fill the cache: what was read ahead and what 2 was woken for are as yet unused.
+    (30..=39).for_each(|chunk| world.load(chunk));
+    world.hit(2, 1);
+    world.hit(1, 1);
+    assert!(world.look(30, 8, 3).is_ready());
+    world.settle();
+    for chunk in [20, 3, 4, 5, 30] {
+        assert!(world.cache.entries.find(world.source, chunk).is_some(), "chunk {chunk} is gone");
+    }
+}
+
+#[test]
+fn errors_reach_those_who_wait_and_are_not_kept() {
+    let mut world = World::simple(8);
+    world.controls[0].fail_next(1);
+    assert!(matches!(world.look(5, 0, 1), Found::Pending));
+    assert!(matches!(world.look(5, 0, 2), Found::Pending));
+    world.settle();
+    let error = ReadError { chunk: 5, error: BlockError::Failed };
+    assert_eq!(world.woken(), [(1, Err(error)), (2, Err(error))]);
+    assert_eq!((world.pool.in_use(), world.stats.cache_read_errors.get()), (0, 1));
+    world.load(5);
+    world.hit(5, 1);
+}
+
+#[test]
+fn a_bad_neighbour_does_no_harm() {
+    let mut world = World::simple(64);
+    world.controls[0].fail_sectors(8 * 6..8 * 6 + 1);
+    assert!(matches!(world.look(4, 6, 1), Found::Pending));
+    assert!(matches!(world.look(6, 0, 2), Found::Pending));
+    assert!(matches!(world.look(8, 0, 3), Found::Pending));
+    world.settle();
+    let woken: BTreeMap<Waiter, Result<(), ReadError>> = world.woken().into_iter().collect();
+    let error = ReadError { chunk: 6, error: BlockError::Failed };
+    assert_eq!(woken, BTreeMap::from([(1, Ok(())), (2, Err(error)), (3, Ok(()))]));
+    world.hit(4, 1);
+    world.hit(8, 3);
+    assert!(world.cache.entries.find(world.source, 5).is_none(), "read-ahead that failed is dropped");
+}
+
+#[test]
+fn one_stripe_of_many_may_fail() {
+    let mut world = World::new(StripeMode::Combined, 4096, 3, 64);
+    world.controls[1].fail_next(1);
+    world.controls[2].set_pace(Pace::Held);
+    assert!(matches!(world.look(4, 0, 1), Found::Pending));
+    world.settle();
+    assert_eq!(world.woken(), [], "the third stripe is still on its way");
+    world.controls[2].release(1);
+    world.settle();
+    assert_eq!(world.woken(), [(1, Err(ReadError { chunk: 4, error: BlockError::Failed }))]);
+    assert_eq!(world.pool.in_use(), 0);
+}
+
+#[test]
+fn a_disk_that_is_down_fails_reads_and_works_again_when_it_is_up() {
+    let mut world = World::new(StripeMode::Independent, 4096, 2, 64);
+    world.controls.iter().for_each(|control| control.set_pace(Pace::Held));
+    assert!(matches!(world.look(1, 4, 1), Found::Pending));
+    world.poll();
+    // Member 0 (chunks 1, 3, 5) is disk 1.
+    world.controls[1].down();
+    world.settle();
+    let error = |chunk| Err(ReadError { chunk, error: BlockError::Down });
+    assert_eq!(world.woken(), [(1, error(1))]);
+    assert!(matches!(world.look(3, 0, 2), Found::Pending));
+    world.settle();
+    assert_eq!(world.woken(), [(2, error(3))]);
+    let geometry = world.disks[1].geometry();
+    world.controls[1].up(Geometry { sectors: geometry.sectors - 1, ..geometry });
+    assert!(matches!(world.look(3, 0, 2), Found::Pending));
+    world.settle();
+    assert_eq!(world.woken(), [(2, error(3))], "a smaller disk is another disk");
+    world.controls[1].up(geometry);
+    world.controls[1].set_pace(Pace::AtOnce);
+    world.settle();
+    world.load(3);
+    world.controls[1].gone();
+    world.hit(3, 1);
+    assert!(matches!(world.look(5, 0, 2), Found::Pending));
+    world.settle();
+    assert_eq!(world.woken(), [(2, error(5))]);
+}
+
+#[test]
+fn fewer_disks_than_the_volume_has_are_an_error() {
+    let mut world = World::new(StripeMode::Combined, 4096, 2, 64);
+    assert!(matches!(world.look(1, 0, 1), Found::Pending));
+    world.disks.pop();
+    world.settle();
+    assert_eq!(world.woken(), [(1, Err(ReadError { chunk: 1, error: BlockError::Down }))]);
+}
+
+#[test]
+fn a_source_can_go_at_any_time() {
+    for polls in 0..4 {
+        let mut world = World::new(StripeMode::Combined, 8192, 2, 40);
+        world.controls.iter().for_each(|control| control.set_pace(Pace::Held));
+        world.controls[0].set_queue_depth(1);
+        world.load_held(1);
+        let Found::Ready(pinned) = world.look(1, 0, 0) else { panic!() };
+        for chunk in 2..14 {
+            world.look(chunk, 0, chunk);
+        }
+        for _ in 0..polls {
+            world.poll();
+            world.controls[0].release(1);
+        }
+        world.woken();
+        world.cache.detach(world.source);
+        world.cache.check();
+        let woken = world.woken();
+        assert!(!woken.is_empty() && woken.iter().all(|(_, result)| result.is_err()));
+        assert!(!world.cache.starved());
+        // The same volume again, while the old reads are on their way.
+        world.source = world.cache.attach(&world.layout).unwrap();
+        assert!(matches!(world.look(1, 0, 1), Found::Pending | Found::Starved));
+        world.controls.iter().for_each(|control| control.set_pace(Pace::AtOnce));
+        world.settle();
+        assert_eq!(world.woken(), [(1, Ok(()))]);
+        world.hit(1, 1);
+        assert_eq!(world.cache.pinned_bytes(), 4 * 4096, "the old slices");
+        assert!(pinned.iter().enumerate().all(|(page, slice)| slice.bytes() == world.expected(1, page)));
+        drop(pinned);
+        world.cache.detach(world.source);
+        assert_eq!((world.pool.in_use(), world.cache.check()), (0, 0));
+    }
+}
+
+impl World {
+    fn poll_until_woken(&mut self) -> Vec<(Waiter, Result<(), ReadError>)> {
+        loop {
+            assert!(self.poll(), "nobody will be woken");
+            let woken = self.woken();
+            if !woken.is_empty() {
+                return woken;
+            }
+        }
+    }
+
+    /// As [`World::load`] with disks that wait to be released.
+    fn load_held(&mut self, chunk: u64) {
+        assert!(matches!(self.look(chunk, 0, 99), Found::Pending));
+        while !self.look(chunk, 0, 99).is_ready() {
+            self.poll();
+            self.controls.iter().for_each(|control| drop(control.release(1).to_le_bytes()));
+        }
+        self.cache.forget(99);
+        self.woken();
+    }
+}
+
+#[test]
+fn a_chunk_larger_than_the_cache_is_refused_at_once() {
+    let mut world = World::simple(15);
+    let big = World::new(StripeMode::Combined, 32768, 2, 16);
+    let error = world.cache.attach(&big.layout).unwrap_err();
+    assert_eq!(error, AttachError::ChunkLargerThanCache { chunk_bytes: 65536, cache_bytes: 61440 });
+    // One that just fits can be read, chunk by chunk.
+    let mut world = big;
+    (1..20).for_each(|chunk| world.load(chunk));
+}
+
+#[test]
+fn the_end_of_a_short_disk_reads_as_zeros() {
+    for missing in [512, 4096, 4608, 8192 + 512] {
+        for (mode, members) in [(StripeMode::Independent, 1), (StripeMode::Independent, 2), (StripeMode::Combined, 3)] {
+            let mut world = World::cut(mode, 16384, members, 64, missing);
+            let last = world.layout.last_chunk();
+            assert_eq!(last, if mode == StripeMode::Combined { 39 } else { 39 * members as u64 });
+            world.load(last);
+            world.hit(last, 1);
+            world.load(last - members as u64);
+        }
+    }
+}
+
+#[test]
+fn sources_share_the_cache() {
+    let mut world = World::simple(16);
+    let (first, second) = (world.source, world.cache.attach(&world.layout).unwrap());
+    world.load(1);
+    world.source = second;
+    world.load(1);
+    assert_eq!(world.reads(), 2);
+    world.cache.detach(first);
+    world.hit(1, 0);
+    assert_eq!(world.pool.in_use(), 1);
+}
+
+/// What happens to the cache in a random run.
+#[derive(Clone, Debug)]
+enum Step {
+    Look { waiter: u8, chunk: u8, ahead: u8 },
+    Unpin(u8),
+    Forget(u8),
+    Poll,
+    Release { disk: u8, count: u8 },
+    Fail { disk: u8 },
+    Bounce { disk: u8 },
+    Remount,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (0_u8..30, any::<u8>(), 0_u8..9).prop_map(|(waiter, chunk, ahead)| Step::Look { waiter, chunk, ahead }),
+        6 => any::<u8>().prop_map(Step::Unpin),
+        2 => (0_u8..30).prop_map(Step::Forget),
+        8 => Just(Step::Poll),
+        8 => (any::<u8>(), 1_u8..5).prop_map(|(disk, count)| Step::Release { disk, count }),
+        1 => any::<u8>().prop_map(|disk| Step::Fail { disk }),
+        1 => any::<u8>().prop_map(|disk| Step::Bounce { disk }),
+        1 => Just(Step::Remount),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Every byte is right, whoever waits is told exactly once, memory stays within the pool, and all of it comes back.
+    #[test]
+    fn nothing_is_lost_whatever_happens(
+        combined: bool,
+        stripe_pages in 0_u32..3,
+        members in 1_usize..4,
+        cache_chunks in 1_usize..12,
+        depth in 1_usize..6,
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let mode = if combined { StripeMode::Combined } else { StripeMode::Independent };
+        let chunk_pages = (1 << stripe_pages) * if combined { members } else { 1 };
+        let mut world = World::new(mode, 4096 << stripe_pages, members, cache_chunks * chunk_pages + 1);
+        for control in &world.controls {
+            control.set_pace(Pace::Held);
+            control.set_shuffled(true);
+            control.set_queue_depth(depth);
+        }
+        let mut waiting: BTreeMap<Waiter, u64> = BTreeMap::new();
+        let mut pinned: Vec<(u64, Vec<PageSlice>)> = Vec::new();
+        let (mut bad_days, chunks) = (false, world.layout.last_chunk().min(24));
+        for step in steps {
+            match step {
+                Step::Look { waiter, chunk, ahead } => {
+                    let (waiter, chunk) = (waiter.into(), 1 + u64::from(chunk) % chunks);
+                    match world.look(chunk, ahead.into(), waiter) {
+                        Found::Ready(slices) => pinned.push((chunk, slices)),
+                        Found::Pending | Found::Starved => drop(waiting.insert(waiter, chunk)),
+                        Found::OutOfRange => panic!("chunk {chunk}"),
+                    }
+                }
+                Step::Unpin(which) if pinned.is_empty() => drop(which),
+                Step::Unpin(which) => drop(pinned.swap_remove(usize::from(which) % pinned.len())),
+                Step::Forget(waiter) => {
+                    world.cache.forget(waiter.into());
+                    waiting.remove(&waiter.into());
+                }
+                Step::Poll => drop(Some(world.poll())),
+                Step::Release { disk, count } => drop(Some(world.controls[usize::from(disk) % members].release(count.into()))),
+                Step::Fail { disk } => {
+                    world.controls[usize::from(disk) % members].fail_next(1);
+                    bad_days = true;
+                }
+                Step::Bounce { disk } => {
+                    let disk = usize::from(disk) % members;
+                    world.controls[disk].down();
+                    world.poll();
+                    world.controls[disk].up(world.disks[disk].geometry());
+                    bad_days = true;
+                }
+                Step::Remount => {
+                    world.cache.detach(world.source);
+                    world.source = world.cache.attach(&world.layout).unwrap();
+                    bad_days = true;
+                }
+            }
+            world.cache.check();
+            for (waiter, result) in world.woken() {
+                let chunk = waiting.remove(&waiter);
+                prop_assert!(chunk.is_some(), "{waiter} was woken and did not wait");
+                match result {
+                    Ok(()) => {}
+                    Err(error) => prop_assert!(bad_days && Some(error.chunk) == chunk),
+                }
+            }
+            for (chunk, slices) in &pinned {
+                let right = slices.iter().enumerate().all(|(page, slice)| slice.bytes() == world.expected(*chunk, page));
+                prop_assert!(right, "chunk {chunk} has wrong bytes");
+            }
+        }
+        pinned.clear();
+        for control in &world.controls {
+            control.set_pace(Pace::AtOnce);
+        }
+        for _ in 0..100 {
+            world.settle();
+            for (waiter, _) in world.woken() {
+                prop_assert!(waiting.remove(&waiter).is_some());
+            }
+        }
+        prop_assert!(waiting.is_empty(), "{waiting:?} wait for ever");
+        if !bad_days {
+            let asked = world.stats.cache_misses.get() + world.stats.cache_readahead.get();
+            prop_assert_eq!(world.stats.cache_reads.get(), asked, "one read for each chunk that was asked for");
+            let runs = world.layout.striping().stripes_per_chunk() as u64;
+            prop_assert!(world.reads() <= asked * runs);
+        }
+        world.cache.detach(world.source);
+        prop_assert_eq!((world.pool.in_use(), world.pool.shared(), world.cache.check()), (0, 0, 0));
+    }
+}
