@@ -111,11 +111,17 @@ impl HttpServer {
         }
         if request.method == Method::Head || length_bytes == 0 {
             let head = object_head(&object, length_bytes, None, &self.common, connection);
-            return Ok(self.send(Status::Ok, &head.finish(), out));
+            let answer = self.send(Status::Ok, &head.finish(), out);
+            if request.method == Method::Get && matches!(answer, Answer::Sent) {
+                let counters = served.object_stats(id);
+                counters.begin(self.common.unix_s());
+                counters.end(0, 0);
+            }
+            return Ok(answer);
         }
         let head = TransferHead { object: id, part, connection };
         let range = part.unwrap_or(ByteRange { first: 0, length: length_bytes });
-        Ok(Answer::Body(Transfer::new(served, head, chunk, offset_bytes, range)))
+        Ok(Answer::Body(Transfer::new(served, head, chunk, offset_bytes, range, self.common.unix_s())))
     }
 
     /// Answers with an error page.

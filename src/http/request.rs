@@ -212,7 +212,7 @@ impl<'a> RequestLine<'a> {
     /// `line` comes without its CRLF.
     fn parse(line: &'a [u8], config: &Config) -> Result<Self, Refusal> {
         let parsed = Self::parse_parts(line, config);
-        if parsed.is_err() && has_control_byte(line) {
+        if parsed.is_err() && (has_control_byte(line) || line.ends_with(b"\r")) {
             return Err(CONTROL_BYTE);
         }
         parsed

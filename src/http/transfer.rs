@@ -27,6 +27,8 @@ pub struct ByteRange {
 /// A response whose body is not completely queued yet.
 pub struct Transfer {
     served: Rc<Served>,
+    object: ObjectId,
+    range_bytes: u64,
     /// What the head is made from, until it has been queued.
     head: Option<TransferHead>,
     /// Where the next byte lies.
@@ -45,6 +47,13 @@ pub struct TransferHead {
     pub part: Option<ByteRange>,
     /// What is said of the connection.
     pub connection: Connection,
+}
+
+impl Drop for Transfer {
+    /// However it ended.
+    fn drop(&mut self) {
+        self.served.object_stats(self.object).end(self.range_bytes - self.left_bytes, self.range_bytes);
+    }
 }
 
 impl TransferHead {
@@ -76,8 +85,16 @@ pub enum Progress {
 }
 
 impl Transfer {
-    /// A transfer of `range` of an object whose bytes begin at `offset_bytes` into `chunk`.
-    pub fn new(served: Rc<Served>, head: TransferHead, chunk: u64, offset_bytes: u64, range: ByteRange) -> Self {
+    /// A transfer of `range` of an object whose bytes begin at `offset_bytes` into `chunk`. `unix_s` is the time, for the
+    /// object's counters.
+    pub fn new(
+        served: Rc<Served>,
+        head: TransferHead,
+        chunk: u64,
+        offset_bytes: u64,
+        range: ByteRange,
+        unix_s: u64,
+    ) -> Self {
         let chunk_bytes = u64::from(served.volume.chunk_bytes);
         // The whole extent is known to lie on the volume, so nothing here overflows.
         let start_bytes = offset_bytes + range.first;
@@ -86,7 +103,17 @@ impl Transfer {
         } else {
             (chunk + start_bytes / chunk_bytes, start_bytes % chunk_bytes)
         };
-        Self { served, head: Some(head), chunk, offset_bytes, left_bytes: range.length, waiting: None }
+        served.object_stats(head.object).begin(unix_s);
+        Self {
+            served,
+            object: head.object,
+            range_bytes: range.length,
+            head: Some(head),
+            chunk,
+            offset_bytes,
+            left_bytes: range.length,
+            waiting: None,
+        }
     }
 
     /// Why it rests, if that is not the send queue's doing.
@@ -131,6 +158,7 @@ impl Transfer {
                 let status = if head.part.is_some() { Status::PartialContent } else { Status::Ok };
                 status.count(&server.stats);
                 self.head = None;
+                room_bytes = out.room_bytes();
             }
             let mut pushed_bytes = 0;
             while pushed_bytes < in_chunk_bytes && room_bytes > 0 {
