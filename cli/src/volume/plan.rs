@@ -1,9 +1,10 @@
 //! Plans the volume that shows a folder as a disk, without reading any content.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use minicache::cache::shfs::format::HASH_MANUAL;
+use minicache::rings::host::FolderExtent;
 
 use super::digest;
 use super::head::{Head, VolumeName};
@@ -15,26 +16,13 @@ use super::walk::{Skipped, SourceFile, walk};
 /// The object that `/` names, where the folder has it.
 pub const DEFAULT_NAME: &[u8] = b"index.html";
 
-/// A file's place on the planned disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedExtent {
-    /// The byte that the file begins at: a multiple of the chunk size, which is at least a page.
-    pub start_bytes: u64,
-    /// Length in bytes, never 0.
-    pub length_bytes: u64,
-    /// The file.
-    pub path: PathBuf,
-    /// Its modification time when the folder was walked.
-    pub modified: SystemTime,
-}
-
 /// A disk that shows a folder as an SHFS volume.
 #[derive(Debug)]
 pub struct Plan {
     /// Label, configuration and table: the disk from byte 0 on.
     pub prefix: Vec<u8>,
-    /// The files, ascending and disjoint; what lies between is zero.
-    pub extents: Vec<PlannedExtent>,
+    /// The files that are not empty, ascending and disjoint; each begins with a chunk.
+    pub extents: Vec<FolderExtent>,
     /// Size of the disk: a multiple of the chunk size.
     pub total_bytes: u64,
     /// Bytes of a chunk.
@@ -65,7 +53,7 @@ pub fn plan_folder(root: &Path, created_unix_s: u64) -> anyhow::Result<Plan> {
         objects.push(placed(&file, digest, unix_s(file.modified), DEFAULT_NAME, end_chunk));
         if file.length_bytes > 0 {
             let SourceFile { path, length_bytes, modified, .. } = file;
-            extents.push(PlannedExtent { start_bytes: layout.byte_of(end_chunk)?, length_bytes, path, modified });
+            extents.push(FolderExtent { start_bytes: layout.byte_of(end_chunk)?, length_bytes, path, modified });
             end_chunk += layout.chunks_of(length_bytes);
             // Checked here, so that no sum of many huge sparse files can wrap.
             layout.total_bytes(end_chunk)?;
@@ -120,4 +108,127 @@ pub fn placed(
 /// Unix time in seconds; 0 for what is earlier.
 pub fn unix_s(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shfs::Image;
+    use minicache::cache::shfs::Content;
+    use minicache::rings::host::HostDisk;
+    use std::fs::{self, File};
+    use std::time::Duration;
+
+    fn mount(root: &Path, plan: Plan) -> Image {
+        let disk = HostDisk::open_folder(root, plan.prefix, plan.extents, plan.total_bytes).unwrap();
+        let image = Image::mount(vec![disk]).unwrap();
+        assert_eq!(image.volume.directory.len(), plan.objects);
+        assert_eq!(image.volume.damaged_entries, 0);
+        image
+    }
+
+    #[test]
+    fn a_folder_reads_as_a_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("docs/deep")).unwrap();
+        let lengths = [0, 1, 4095, 4096, 4097, 32768, 100_001];
+        for (index, length) in lengths.into_iter().enumerate() {
+            let name = if index % 2 == 0 { format!("docs/f{index}.css") } else { format!("f{index}") };
+            fs::write(root.join(name), vec![index as u8 + 1; length]).unwrap();
+        }
+        std::os::unix::fs::symlink("docs/f6.css", root.join("alias.css")).unwrap();
+        fs::write(root.join("index.html"), "<p>hello").unwrap();
+
+        let plan = plan_folder(root, 1234).unwrap();
+        assert_eq!((plan.objects, plan.extents.len(), plan.has_default), (9, 8, true));
+        assert_eq!(plan.content_bytes, lengths.iter().sum::<usize>() as u64 + 100_001 + 8);
+        let mut image = mount(root, plan);
+        assert_eq!(image.volume.created_unix_s, 1234);
+        let objects: Vec<_> = image.volume.directory.iter().map(|(id, object)| (id, object.name.to_vec())).collect();
+        for (id, name) in objects {
+            let mut content = Vec::new();
+            image
+                .read(id, |bytes| {
+                    content.extend_from_slice(bytes);
+                    Ok(())
+                })
+                .unwrap();
+            let name = String::from_utf8(name).unwrap();
+            assert_eq!(content, fs::read(root.join(&name)).unwrap(), "{name}");
+            let object = image.volume.directory.get(id);
+            assert_eq!(
+                object.mime,
+                if name.ends_with("css") { &b"text/css"[..] } else { media_type::of_name(name.as_bytes()).as_bytes() }
+            );
+            assert_eq!(object.is_default(), name == "index.html");
+        }
+    }
+
+    #[test]
+    fn an_empty_folder_is_a_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = plan_folder(dir.path(), 0).unwrap();
+        assert!(plan.extents.is_empty() && !plan.has_default);
+        mount(dir.path(), plan);
+    }
+
+    #[test]
+    fn two_thousand_files_of_two_gibibytes_are_planned_without_being_read() {
+        let dir = tempfile::tempdir().unwrap();
+        for index in 0..2000u64 {
+            // Holes: nothing is written, and reading them all would take its time.
+            File::create(dir.path().join(format!("f{index:04}"))).unwrap().set_len(index * 1100).unwrap();
+        }
+        let plan = plan_folder(dir.path(), 0).unwrap();
+        assert_eq!((plan.objects, plan.extents.len()), (2000, 1999));
+        assert_eq!(plan.content_bytes, 1999 * 1000 * 1100);
+        let mut end = plan.prefix.len() as u64;
+        for extent in &plan.extents {
+            assert!(extent.start_bytes >= end && extent.start_bytes % u64::from(plan.chunk_bytes) == 0);
+            end = extent.start_bytes + extent.length_bytes;
+        }
+        assert!(end <= plan.total_bytes);
+        let starts: Vec<u64> = plan.extents.iter().map(|extent| extent.start_bytes).collect();
+        let chunk_bytes = u64::from(plan.chunk_bytes);
+        let image = mount(dir.path(), plan);
+        for (_, object) in image.volume.directory.iter() {
+            let Content::Extent { chunk, length_bytes, .. } = object.content else { panic!("a link") };
+            assert!(length_bytes == 0 || starts.contains(&(chunk * chunk_bytes)));
+        }
+    }
+
+    #[test]
+    fn more_bytes_than_a_disk_has_are_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let longest = |name| File::create(dir.path().join(name)).unwrap().set_len(i64::MAX as u64);
+        if longest("a").is_err() {
+            eprintln!("skipped: the file system of {:?} has no files of 8 EiB", dir.path());
+            return;
+        }
+        longest("b").unwrap();
+        assert!(plan_folder(dir.path(), 0).unwrap_err().to_string().contains("more bytes"));
+    }
+
+    #[test]
+    fn digests_follow_the_modification_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page");
+        fs::write(&path, "same").unwrap();
+        let digest = || {
+            let image = mount(dir.path(), plan_folder(dir.path(), 0).unwrap());
+            let id = image.volume.directory.by_name(b"page").unwrap();
+            image.volume.directory.get(id).digest.to_vec()
+        };
+        let before = digest();
+        assert_eq!(before, digest());
+        File::open(&path).unwrap().set_modified(SystemTime::now() + Duration::from_nanos(1_000_000_007)).unwrap();
+        assert_ne!(before, digest());
+    }
+
+    #[test]
+    fn times_before_the_epoch_are_zero() {
+        assert_eq!(unix_s(SystemTime::UNIX_EPOCH - Duration::from_secs(5)), 0);
+        assert_eq!(unix_s(SystemTime::UNIX_EPOCH + Duration::from_millis(5999)), 5);
+    }
 }

@@ -297,3 +297,91 @@ pub fn check_target(root: &Path, image: &Path, overwrite: bool) -> anyhow::Resul
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::walk::walk;
+    use super::*;
+    use std::fs;
+
+    fn options(interrupted: &AtomicBool) -> WriteOptions<'_> {
+        WriteOptions {
+            volume_name: VolumeName::new("test").unwrap(),
+            chunk_bytes: None,
+            digest: DigestKind::Name,
+            default_name: b"index.html",
+            created_unix_s: 0,
+            newest_unix_s: u64::MAX,
+            overwrite: false,
+            interrupted,
+        }
+    }
+
+    /// Packs a folder with one file of 3 MiB while `meanwhile` does something to it; the error.
+    fn fails(meanwhile: impl Fn(&Path, &AtomicBool)) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let site = dir.path().join("site");
+        fs::create_dir(&site).unwrap();
+        let file = site.join("file");
+        fs::write(&file, vec![1; 3 * BUFFER_BYTES]).unwrap();
+        let found = walk(&site).unwrap();
+        let interrupted = AtomicBool::new(false);
+        let image = dir.path().join("image");
+        let written = write_image(&found.files, &image, &options(&interrupted), |_| meanwhile(&file, &interrupted));
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["site"], "neither an image nor a temporary file is left");
+        written.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_that_grows_meanwhile_is_an_error() {
+        use std::io::Write;
+        assert!(
+            fails(|file, _| File::options().append(true).open(file).unwrap().write_all(b"x").unwrap())
+                .contains("changed")
+        );
+    }
+
+    #[test]
+    fn a_file_that_shrinks_meanwhile_is_an_error() {
+        assert!(
+            fails(|file, _| File::options().write(true).open(file).unwrap().set_len(10).unwrap()).contains("changed")
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_touched_meanwhile_is_an_error() {
+        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        assert!(fails(|file, _| File::open(file).unwrap().set_modified(later).unwrap()).contains("changed"));
+    }
+
+    #[test]
+    fn an_interruption_leaves_nothing() {
+        assert!(fails(|_, interrupted| interrupted.store(true, Ordering::Relaxed)).contains("interrupted"));
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_by_a_folder_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = dir.path().join("site");
+        fs::create_dir(&site).unwrap();
+        fs::write(site.join("file"), "").unwrap();
+        let found = walk(&site).unwrap();
+        fs::remove_file(site.join("file")).unwrap();
+        fs::create_dir(site.join("file")).unwrap();
+        let never = AtomicBool::new(false);
+        let error = write_image(&found.files, &dir.path().join("image"), &options(&never), |_| ()).unwrap_err();
+        assert!(error.to_string().contains("changed"));
+    }
+
+    #[test]
+    fn an_image_that_appears_meanwhile_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        fs::write(&image, "precious").unwrap();
+        let never = AtomicBool::new(false);
+        let error = write_image(&[], &image, &options(&never), |_| ()).unwrap_err();
+        assert!(error.to_string().contains("--force"));
+        assert_eq!(fs::read(&image).unwrap(), b"precious");
+    }
+}
