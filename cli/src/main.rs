@@ -4,6 +4,7 @@
 mod pack;
 mod serve;
 mod shfs;
+mod terminal;
 mod usernet;
 mod volume;
 
@@ -36,7 +37,7 @@ fn main() -> std::process::ExitCode {
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("minicache: {error:#}");
+            terminal::tell(&format!("{error:#}"));
             std::process::ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! `minicache pack`: makes an SHFS image of a folder.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use anyhow::{Context, bail, ensure};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use crate::terminal::{Output, tell, warn};
 use crate::volume::{self, DigestKind, VolumeName, WriteOptions};
 
 /// Arguments of `minicache pack`.
@@ -59,10 +60,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 
     let (lost, left_out): (Vec<_>, Vec<_>) = found.skipped.iter().partition(|skipped| skipped.reason.loses_content());
     for skipped in &left_out {
-        eprintln!("minicache: left out {skipped}");
+        warn(&format!("left out {skipped}"));
     }
     for skipped in &lost {
-        eprintln!("minicache: {}{skipped}", if arguments.skip { "skipped " } else { "" });
+        if arguments.skip { warn(&format!("skipped {skipped}")) } else { tell(&skipped.to_string()) }
     }
     if !lost.is_empty() && !arguments.skip {
         bail!("{} of the files can't be packed; rename or move them, or leave them out with --skip", lost.len());
@@ -96,15 +97,20 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         0 => String::new(),
         shared => format!(" ({shared} share the bytes of another)"),
     };
-    println!("packed {} objects{shared}, {}", packed.objects, HumanBytes(packed.content_bytes));
-    println!("image  {image:?}, {}, chunks of {} KiB", HumanBytes(packed.image_bytes), packed.chunk_bytes / 1024);
-    if !lost.is_empty() {
-        println!("skipped {} files", lost.len());
-    }
     if !packed.has_default {
-        eprintln!("minicache: no index.html and no --default: `/` will be answered with 404");
+        warn("no index.html and no --default: `/` will be answered with 404");
     }
-    Ok(())
+    let mut output = Output::new();
+    let summary = (|| {
+        writeln!(output, "packed {} objects{shared}, {}", packed.objects, HumanBytes(packed.content_bytes))?;
+        let image_bytes = HumanBytes(packed.image_bytes);
+        writeln!(output, "image  {image:?}, {image_bytes}, chunks of {} KiB", packed.chunk_bytes / 1024)?;
+        if !lost.is_empty() {
+            writeln!(output, "skipped {} files", lost.len())?;
+        }
+        Ok(())
+    })();
+    output.finish(summary)
 }
 
 fn chunk_bytes(text: &str) -> Result<u32, String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use minicache::cache::shfs::{Content, Volume};
 use minicache::stats::Stats;
 
-use super::source::warn;
+use crate::terminal::warn;
 
 /// Damages of a volume that are described; the rest is counted.
 const DAMAGES_SHOWN: usize = 10;

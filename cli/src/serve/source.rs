@@ -1,12 +1,12 @@
 //! What is served: a folder shown as a disk, or the disks of an SHFS volume.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use minicache::rings::host::{FolderExtent, HostDisk};
+use minicache::rings::host::HostDisk;
 
+use crate::terminal::warn;
 use crate::volume;
 
 /// Most skipped files that are named; the rest is counted.
@@ -40,13 +40,7 @@ fn open_folder(folder: &Path) -> anyhow::Result<Source> {
     if plan.objects == 0 {
         warn(&format!("{folder:?} holds no file that can be served: every request is answered with 404"));
     }
-    let extents = plan.extents.into_iter().map(|extent| FolderExtent {
-        start_bytes: extent.start_bytes,
-        length_bytes: extent.length_bytes,
-        path: extent.path,
-        modified: extent.modified,
-    });
-    let disk = HostDisk::open_folder(folder, plan.prefix, extents.collect(), plan.total_bytes)
+    let disk = HostDisk::open_folder(folder, plan.prefix, plan.extents, plan.total_bytes)
         .with_context(|| format!("can't serve the folder {folder:?}"))?;
     Ok(Source { disks: vec![disk], title: format!("{folder:?}"), paths: vec![folder.to_path_buf()] })
 }
@@ -69,9 +63,4 @@ fn warn_of_skipped(skipped: &[volume::Skipped]) {
     if skipped.len() > SKIPPED_SHOWN {
         warn(&format!("not served: {} files more", skipped.len() - SKIPPED_SHOWN));
     }
-}
-
-/// Writes a warning; where standard error is closed nobody wants it.
-pub fn warn(message: &str) {
-    let _ = writeln!(std::io::stderr(), "minicache: warning: {message}");
 }

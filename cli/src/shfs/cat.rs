@@ -10,7 +10,8 @@ use minicache::cache::shfs::{Content, Directory, ObjectId};
 
 use super::image::Image;
 use super::list::url;
-use super::output::{Output, from_hex, printable};
+use super::text::from_hex;
+use crate::terminal::{Output, printable};
 
 /// Writes the content of `object` on the volume that the images hold.
 pub fn run(images: &[PathBuf], object: &OsStr, output: &mut Output) -> anyhow::Result<()> {

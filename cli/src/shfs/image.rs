@@ -14,6 +14,8 @@ use minicache::rings::host::HostDisk;
 use minicache::rings::{BlockDevice, PAGE_BYTES, PagePool};
 use minicache::stats::Stats;
 
+use crate::terminal::warn;
+
 /// Enough for many millions of objects; a damaged image can't make us take more.
 const DIRECTORY_MAX_BYTES: usize = 4 << 30;
 
@@ -42,14 +44,14 @@ impl Image {
         let image = Self::mount(disks).map_err(|error| explain(&error, paths))?;
         let volume = &image.volume;
         for skipped in &volume.skipped_disks {
-            eprintln!("minicache: {:?} is not used: {}", paths[skipped.disk], skipped.reason);
+            warn(&format!("{:?} is not used: {}", paths[skipped.disk], skipped.reason));
         }
         for damage in &volume.damages {
-            eprintln!("minicache: damaged: {damage}");
+            warn(&format!("damaged: {damage}"));
         }
         let untold = volume.damaged_entries - volume.damages.len() as u64;
         if untold > 0 {
-            eprintln!("minicache: and {untold} more damaged entries");
+            warn(&format!("and {untold} more damaged entries"));
         }
         Ok(image)
     }

@@ -8,7 +8,8 @@ use minicache::cache::shfs::{Content, HashFunction, Volume};
 use serde::Serialize;
 
 use super::image::Image;
-use super::output::{Output, date, hex, printable, rfc3339};
+use super::text::{date, hex, rfc3339};
+use crate::terminal::{Output, printable};
 
 #[derive(Serialize)]
 struct JsonVolume {

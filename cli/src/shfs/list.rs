@@ -7,7 +7,8 @@ use minicache::cache::shfs::{Content, Host, Link, LinkKind, Object};
 use serde::Serialize;
 
 use super::image::Image;
-use super::output::{Output, date, hex, printable, rfc3339};
+use super::text::{date, hex, rfc3339};
+use crate::terminal::{Output, printable};
 
 /// An object in JSON.
 #[derive(Serialize)]

@@ -1,15 +1,15 @@
 //! `minicache shfs`: looks into SHFS images.
 
 mod cat;
-mod image;
+pub mod image;
 mod info;
 mod list;
-mod output;
+mod text;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use image::Image;
+use crate::terminal::Output;
 
 /// Arguments of `minicache shfs`.
 #[derive(clap::Args)]
@@ -49,7 +49,7 @@ struct VolumeArguments {
 
 /// Runs `minicache shfs`.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut output = output::Output::new();
+    let mut output = Output::new();
     let result = match &arguments.command {
         Command::Ls(VolumeArguments { images, json }) => list::run(images, *json, &mut output),
         Command::Info(VolumeArguments { images, json }) => info::run(images, *json, &mut output),

@@ -25,14 +25,8 @@ pub struct Plan {
     pub extents: Vec<FolderExtent>,
     /// Size of the disk: a multiple of the chunk size.
     pub total_bytes: u64,
-    /// Bytes of a chunk.
-    pub chunk_bytes: u32,
     /// Number of objects, with the empty ones that have no extent.
     pub objects: usize,
-    /// Bytes of all objects.
-    pub content_bytes: u64,
-    /// Whether there is an `index.html` for `/`.
-    pub has_default: bool,
     /// What of the folder is no object.
     pub skipped: Vec<Skipped>,
 }
@@ -46,7 +40,6 @@ pub fn plan_folder(root: &Path, created_unix_s: u64) -> anyhow::Result<Plan> {
 
     let mut extents = Vec::new();
     let mut objects = Vec::with_capacity(found.files.len());
-    let mut content_bytes = 0;
     let mut end_chunk = layout.first_extent_chunk();
     for file in found.files {
         let digest = digest::of_identity(&file.name, file.length_bytes, file.modified);
@@ -57,7 +50,6 @@ pub fn plan_folder(root: &Path, created_unix_s: u64) -> anyhow::Result<Plan> {
             end_chunk += layout.chunks_of(length_bytes);
             // Checked here, so that no sum of many huge sparse files can wrap.
             layout.total_bytes(end_chunk)?;
-            content_bytes += length_bytes;
         }
     }
 
@@ -78,10 +70,7 @@ pub fn plan_folder(root: &Path, created_unix_s: u64) -> anyhow::Result<Plan> {
         prefix,
         extents,
         total_bytes: layout.total_bytes(end_chunk)?,
-        chunk_bytes,
         objects: objects.len(),
-        content_bytes,
-        has_default: objects.iter().any(|object| object.is_default),
         skipped: found.skipped,
     })
 }
@@ -113,7 +102,7 @@ pub fn unix_s(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shfs::Image;
+    use crate::shfs::image::Image;
     use minicache::cache::shfs::Content;
     use minicache::rings::host::HostDisk;
     use std::fs::{self, File};
@@ -141,8 +130,7 @@ mod tests {
         fs::write(root.join("index.html"), "<p>hello").unwrap();
 
         let plan = plan_folder(root, 1234).unwrap();
-        assert_eq!((plan.objects, plan.extents.len(), plan.has_default), (9, 8, true));
-        assert_eq!(plan.content_bytes, lengths.iter().sum::<usize>() as u64 + 100_001 + 8);
+        assert_eq!((plan.objects, plan.extents.len()), (9, 8));
         let mut image = mount(root, plan);
         assert_eq!(image.volume.created_unix_s, 1234);
         let objects: Vec<_> = image.volume.directory.iter().map(|(id, object)| (id, object.name.to_vec())).collect();
@@ -169,7 +157,7 @@ mod tests {
     fn an_empty_folder_is_a_volume() {
         let dir = tempfile::tempdir().unwrap();
         let plan = plan_folder(dir.path(), 0).unwrap();
-        assert!(plan.extents.is_empty() && !plan.has_default);
+        assert!(plan.extents.is_empty());
         mount(dir.path(), plan);
     }
 
@@ -182,16 +170,16 @@ mod tests {
         }
         let plan = plan_folder(dir.path(), 0).unwrap();
         assert_eq!((plan.objects, plan.extents.len()), (2000, 1999));
-        assert_eq!(plan.content_bytes, 1999 * 1000 * 1100);
+        assert_eq!(plan.extents.iter().map(|extent| extent.length_bytes).sum::<u64>(), 1999 * 1000 * 1100);
         let mut end = plan.prefix.len() as u64;
         for extent in &plan.extents {
-            assert!(extent.start_bytes >= end && extent.start_bytes % u64::from(plan.chunk_bytes) == 0);
+            assert!(extent.start_bytes >= end && extent.start_bytes % 4096 == 0);
             end = extent.start_bytes + extent.length_bytes;
         }
         assert!(end <= plan.total_bytes);
         let starts: Vec<u64> = plan.extents.iter().map(|extent| extent.start_bytes).collect();
-        let chunk_bytes = u64::from(plan.chunk_bytes);
         let image = mount(dir.path(), plan);
+        let chunk_bytes = u64::from(image.volume.chunk_bytes);
         for (_, object) in image.volume.directory.iter() {
             let Content::Extent { chunk, length_bytes, .. } = object.content else { panic!("a link") };
             assert!(length_bytes == 0 || starts.contains(&(chunk * chunk_bytes)));

@@ -1,7 +1,5 @@
 //! `minicache pack`: what it makes mounts with the appliance's reader and holds every byte.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -9,10 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::support::{content, fail, minicache, mount, run, succeed};
 use minicache::cache::shfs::{Content, HashFunction};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-use support::{content, fail, minicache, mount, run, succeed};
 use tempfile::{TempDir, tempdir};
 
 /// A folder of files and a place for an image beside it.
@@ -52,7 +50,7 @@ impl Site {
         self.dir.path().join("site.img")
     }
 
-    fn arguments<'a>(&self, more: &[&'a str]) -> Vec<std::ffi::OsString> {
+    fn arguments(&self, more: &[&str]) -> Vec<std::ffi::OsString> {
         let mut arguments = vec!["pack".into(), self.root().into_os_string(), self.image().into_os_string()];
         arguments.extend(more.iter().map(|argument| (*argument).into()));
         arguments

@@ -1,15 +1,13 @@
 //! `minicache shfs`: what it tells of volumes made here and by the original's tools.
 
-mod support;
-
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use crate::support::{fail, fixtures, minicache, run, succeed};
 use serde_json::Value;
-use support::{fail, fixtures, minicache, run, succeed};
 use tempfile::{TempDir, tempdir};
 
 /// A packed folder.

@@ -1,0 +1,5 @@
+//! The command `minicache` from the outside.
+
+mod pack;
+mod shfs;
+mod support;
