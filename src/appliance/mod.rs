@@ -7,10 +7,12 @@
 //! | file | duty |
 //! |---|---|
 //! | `config` | sizes and limits, validated |
+//! | `machine` | what µShell sees of all this |
 //! | `pressure` | what to do when unacknowledged slices pin the cache |
 //! | `shared_disks` | disks that are mounted from while the cache reads from them |
 
 mod config;
+mod machine;
 mod pressure;
 mod shared_disks;
 
@@ -25,8 +27,9 @@ use smoltcp::wire::TcpControl;
 use crate::cache::ChunkCache;
 use crate::cache::shfs::{Mount, MountConfig, MountError, Volume};
 use crate::http::HttpServer;
-use crate::net::{Network, NoSessions};
+use crate::net::{Network, SESSIONS};
 use crate::rings::{BlockDevice, NetEvent, NetQueue, PAGE_BYTES, PagePool};
+use crate::shell::Shell;
 use crate::stats::Stats;
 use crate::tcp_gso::{ConnectionId, ConnectionInfo, Stack};
 
@@ -52,8 +55,16 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
     mount_secret: [u8; 16],
     /// [`Appliance::mount`] was called while a mount was under way.
     mount_again: bool,
-    mount_result: Option<Result<(), MountError>>,
+    /// The disks to mount from; none stands for all.
+    mount_disks: Vec<usize>,
+    /// How the latest mount ended.
+    mount_outcome: Option<Result<(), MountError>>,
+    mount_told: bool,
     phase: Phase,
+    shell: Shell,
+    now: Instant,
+    unix_s: u64,
+    started_at: Option<Instant>,
     packet_pages: PagePool,
     cache_pages: PagePool,
     stats: Rc<Stats>,
@@ -95,7 +106,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         let mut tcp = Stack::new(config.tcp.clone(), tcp_secret, packet_pages.clone(), stats.clone());
         tcp.device_up(capabilities);
         let cache_pages = PagePool::new(config.cache_bytes / PAGE_BYTES);
-        let cache = ChunkCache::new(cache_pages.clone(), config.tcp.max_connections, stats.clone());
+        let cache = ChunkCache::new(cache_pages.clone(), config.tcp.max_connections + SESSIONS, stats.clone());
         let http = HttpServer::new(config.http.clone(), cache, stats.clone());
         Ok(Self {
             config,
@@ -109,8 +120,14 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             mount: None,
             mount_secret: subkey(&secret, 3),
             mount_again: false,
-            mount_result: None,
+            mount_disks: Vec::new(),
+            mount_outcome: None,
+            mount_told: false,
             phase: Phase::Running,
+            shell: Shell::default(),
+            now: Instant::ZERO,
+            unix_s: 0,
+            started_at: None,
             packet_pages,
             cache_pages,
             stats,
@@ -121,20 +138,34 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     /// if it can't be read, the one before it is (or none). Requests under way finish on the volume that they began with. What
     /// came of it: [`Appliance::mount_result`]. While a mount is under way, another one follows it.
     pub fn mount(&mut self) {
+        self.mount_from(&[]);
+    }
+
+    /// As [`Appliance::mount`], from the disks with these numbers alone; none stands for all.
+    pub fn mount_from(&mut self, disks: &[usize]) {
+        self.mount_disks.clear();
+        self.mount_disks.extend_from_slice(disks);
         if self.mount.is_some() {
             self.mount_again = true;
-            return;
+        } else {
+            self.begin_mount();
         }
+    }
+
+    fn begin_mount(&mut self) {
         let (secret, directory_max_bytes) = (self.mount_secret, self.config.directory_bytes);
-        self.shared_disks.begin(self.disks.len());
-        self.mount_result = None;
+        self.shared_disks.begin(self.disks.len(), &self.mount_disks);
+        self.mount_outcome = None;
+        self.mount_told = false;
         self.mount = Some(Mount::new(MountConfig { secret, directory_max_bytes }));
     }
 
     /// How the last [`Appliance::mount`] ended; told once. `None` while it is under way, and when there was none. What was
     /// noticed on the way (disks left out, damaged entries) is in [`Appliance::volume`].
     pub fn mount_result(&mut self) -> Option<Result<(), MountError>> {
-        self.mount_result.take()
+        let outcome = self.mount_outcome.as_ref().filter(|_| !self.mount_told).cloned();
+        self.mount_told |= outcome.is_some();
+        outcome
     }
 
     /// The volume that new requests are served from.
@@ -148,6 +179,9 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         if self.phase == Phase::Stopped {
             return false;
         }
+        self.now = now;
+        self.unix_s = unix_s;
+        self.started_at.get_or_insert(now);
         let mut busy = self.take_net_events();
         busy |= self.net.reclaim() > 0;
         self.http.tick(unix_s);
@@ -157,7 +191,9 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         let tcp = &mut self.tcp;
         self.http.wakes(|id| tcp.wake(id));
         busy |= self.tcp.poll(now, &mut self.http, &mut self.net);
-        busy |= self.network.poll(now, &mut self.net, &mut NoSessions);
+        self.shell.tick(now);
+        busy |= self.network.poll(now, &mut self.net, &mut self.shell);
+        busy |= self.run_shell();
         busy |= self.relieve(now);
         busy |= self.end(now, busy);
         self.net.flush();
@@ -195,6 +231,19 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         })
     }
 
+    fn run_shell(&mut self) -> bool {
+        if !self.shell.is_due() {
+            return false;
+        }
+        let mut shell = core::mem::take(&mut self.shell);
+        let busy = shell.run(self);
+        self.shell = shell;
+        if busy {
+            self.network.wake_sessions();
+        }
+        busy
+    }
+
     fn poll_mount(&mut self) -> bool {
         let Some(mount) = &mut self.mount else { return false };
         let mut views = self.shared_disks.views(&mut self.disks, Side::Mount);
@@ -203,9 +252,9 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         self.mount = None;
         let outcome = outcome.and_then(|volume| Ok(self.http.set_volume(Some(volume))?));
         if core::mem::take(&mut self.mount_again) {
-            self.mount();
+            self.begin_mount();
         } else {
-            self.mount_result = Some(outcome);
+            self.mount_outcome = Some(outcome);
         }
         true
     }
@@ -259,7 +308,10 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             Phase::Stopped => return None,
         };
         let pressure = self.pressure.next_deadline(self.http.cache().starved());
-        [self.tcp.next_deadline(), self.network.next_deadline(), pressure, phase].into_iter().flatten().min()
+        [self.tcp.next_deadline(), self.network.next_deadline(), self.shell.next_deadline(), pressure, phase]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Asks all devices to wake us. True if something has happened meanwhile: then don't sleep.

@@ -33,11 +33,15 @@ struct Kept {
 #[derive(Default)]
 pub(super) struct SharedDisks {
     kept: Vec<[Kept; 2]>,
+    /// The disks that the mount may see; none stands for all.
+    shown: Vec<usize>,
 }
 
 impl SharedDisks {
-    /// A mount begins: what happened before is nothing to it.
-    pub fn begin(&mut self, disks: usize) {
+    /// A mount begins, from the disks with the numbers `shown` alone (none stands for all). What happened before is nothing to it.
+    pub fn begin(&mut self, disks: usize, shown: &[usize]) {
+        self.shown.clear();
+        self.shown.extend_from_slice(shown);
         self.kept.resize_with(disks, Default::default);
         for kept in &mut self.kept {
             kept[Side::Mount as usize] = Kept::default();
@@ -54,7 +58,10 @@ impl SharedDisks {
 
     /// The disks as `side` sees them.
     pub fn views<'a, B: BlockDevice>(&'a mut self, disks: &'a mut [B], side: Side) -> Vec<DiskView<'a, B>> {
-        disks.iter_mut().zip(&mut self.kept).map(|(disk, kept)| DiskView { disk, kept, side }).collect()
+        let Self { kept, shown } = self;
+        let hidden = |number| side == Side::Mount && !shown.is_empty() && !shown.contains(&number);
+        let numbered = disks.iter_mut().zip(kept).enumerate();
+        numbered.map(|(number, (disk, kept))| DiskView { disk, kept, side, hidden: hidden(number) }).collect()
     }
 }
 
@@ -63,11 +70,14 @@ pub(super) struct DiskView<'a, B: BlockDevice> {
     disk: &'a mut B,
     kept: &'a mut [Kept; 2],
     side: Side,
+    /// It looks empty.
+    hidden: bool,
 }
 
 impl<B: BlockDevice> BlockDevice for DiskView<'_, B> {
     fn geometry(&self) -> Geometry {
-        self.disk.geometry()
+        let geometry = self.disk.geometry();
+        if self.hidden { Geometry { sectors: 0, ..geometry } } else { geometry }
     }
 
     fn event(&mut self) -> Option<BlockEvent> {
@@ -133,7 +143,7 @@ mod tests {
         let mut shared = SharedDisks::default();
         // In flight when the mount begins.
         read(&mut disks[0], &pool, 1);
-        shared.begin(1);
+        shared.begin(1, &[]);
         read(&mut shared.views(&mut disks, Side::Mount)[0], &pool, MOUNT_TOKEN | 1);
         read(&mut shared.views(&mut disks, Side::Cache)[0], &pool, 2);
         assert_eq!(tokens(&mut shared.views(&mut disks, Side::Mount)[0]), [MOUNT_TOKEN | 1]);
@@ -148,7 +158,7 @@ mod tests {
         let mut disks = vec![MemoryDisk::read_only(vec![0; 8192])];
         let control = disks[0].control();
         let mut shared = SharedDisks::default();
-        shared.begin(1);
+        shared.begin(1, &[]);
         while shared.views(&mut disks, Side::Cache)[0].event().is_some() {}
         control.down();
         for side in [Side::Cache, Side::Mount] {

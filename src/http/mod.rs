@@ -29,5 +29,5 @@ mod transfer;
 pub use config::Config;
 pub use object_stats::{ObjectStats, PROGRESS_STEPS};
 pub use response::SERVER;
-pub use server::{HttpServer, Served};
+pub use server::{ChunkRead, HttpServer, Served};
 pub use session::Session;

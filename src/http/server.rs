@@ -10,7 +10,8 @@ use super::object_stats::ObjectStats;
 use super::response::CommonFields;
 use super::session::Session;
 use crate::cache::shfs::{ObjectId, Volume};
-use crate::cache::{AttachError, ChunkCache, SourceId, Waiter};
+use crate::cache::{AttachError, ChunkCache, Lookup, SourceId, Waiter};
+use crate::rings::Page;
 use crate::stats::Stats;
 use crate::tcp_gso::{Application, CloseReason, ConnectionId, Outbox, Peer};
 
@@ -24,6 +25,16 @@ pub struct Served {
     objects: Vec<ObjectStats>,
 }
 
+/// A chunk that µShell wants to see.
+pub enum ChunkRead<'a> {
+    /// Its pages.
+    Ready(&'a [Page]),
+    /// Being read, or waiting for memory: ask again in a later round.
+    Pending,
+    /// It can't be read.
+    Failed,
+}
+
 impl Served {
     fn new(volume: Volume, source: SourceId) -> Self {
         let objects = core::iter::repeat_with(ObjectStats::default).take(volume.directory.len()).collect();
@@ -33,6 +44,11 @@ impl Served {
     /// Counters of one of the volume's objects.
     pub fn object_stats(&self, id: ObjectId) -> &ObjectStats {
         &self.objects[id.index()]
+    }
+
+    /// How many requests for its objects are under way.
+    pub fn open_objects(&self) -> usize {
+        self.objects.iter().map(|object| object.open() as usize).sum()
     }
 }
 
@@ -149,6 +165,30 @@ impl HttpServer {
         !self.failed.is_empty() && self.failed.remove(&waiter)
     }
 
+    /// Serves nothing from now on. Responses under way finish.
+    pub fn unmount(&mut self) {
+        self.retired.extend(self.served.take());
+        self.detach_unused();
+    }
+
+    /// Looks up a chunk for a session of µShell.
+    pub fn read_for_shell(&mut self, session: u8, served: &Served, chunk: u64, ahead_chunks: u32) -> ChunkRead<'_> {
+        let waiter = shell_waiter(session);
+        if self.take_failure(waiter) {
+            return ChunkRead::Failed;
+        }
+        match self.cache.lookup(served.source, chunk, ahead_chunks, waiter) {
+            Lookup::Ready(pages) => ChunkRead::Ready(pages),
+            Lookup::Pending | Lookup::Starved => ChunkRead::Pending,
+            Lookup::OutOfRange => ChunkRead::Failed,
+        }
+    }
+
+    /// Ends the wait of a session of µShell.
+    pub fn forget_for_shell(&mut self, session: u8) {
+        self.forget(shell_waiter(session));
+    }
+
     /// Ends a wait.
     pub(super) fn forget(&mut self, waiter: Waiter) {
         self.cache.forget(waiter);
@@ -159,6 +199,11 @@ impl HttpServer {
 /// The cache's name for a connection.
 pub(super) fn waiter_of(id: ConnectionId) -> Waiter {
     u64::from(id.generation) << 32 | u64::from(id.index)
+}
+
+/// The cache's name for a session of µShell: that of a connection which no table is large enough for.
+fn shell_waiter(session: u8) -> Waiter {
+    waiter_of(ConnectionId { index: u32::MAX - u32::from(session), generation: u32::MAX })
 }
 
 fn connection_of(waiter: Waiter) -> ConnectionId {

@@ -6,9 +6,8 @@ use alloc::vec::Vec;
 use smoltcp::time::Instant;
 use smoltcp::wire::{IpCidr, IpEndpoint};
 
-use crate::cache::ReadError;
-use crate::http::{HttpServer, Served};
-use crate::rings::{Capabilities, Geometry, Page};
+use crate::http::{ChunkRead, HttpServer, Served};
+use crate::rings::{Capabilities, Geometry};
 use crate::stats::Stats;
 use crate::tcp_gso::ConnectionInfo;
 
@@ -29,6 +28,8 @@ pub struct Context<'a> {
     pub machine: &'a mut dyn Machine,
     /// Who is connected.
     pub people: &'a [Person],
+    /// Which session the command belongs to.
+    pub session: u8,
 }
 
 /// The network interface.
@@ -75,16 +76,6 @@ pub enum MountState {
     Idle,
 }
 
-/// A chunk of the volume that is served.
-pub enum ChunkRead<'a> {
-    /// Its pages.
-    Ready(&'a [Page]),
-    /// Being read: ask again in a later round.
-    Pending,
-    /// It can't be read.
-    Failed(ReadError),
-}
-
 /// The appliance, as the shell sees it.
 pub trait Machine {
     /// Monotonic time.
@@ -99,8 +90,10 @@ pub trait Machine {
     fn http(&self) -> &HttpServer;
     /// The volume that is served; it stays readable as long as this is held.
     fn served(&self) -> Option<Rc<Served>>;
-    /// Looks up a chunk through the cache, reading up to `ahead_chunks` ahead.
-    fn read(&mut self, served: &Served, chunk: u64, ahead_chunks: u32) -> ChunkRead<'_>;
+    /// Looks up a chunk through the cache, reading up to `ahead_chunks` ahead, for a session.
+    fn read(&mut self, session: u8, served: &Served, chunk: u64, ahead_chunks: u32) -> ChunkRead<'_>;
+    /// The session waits for no chunk any more.
+    fn forget(&mut self, session: u8);
     /// Drops every chunk from the cache that nobody uses; returns how many.
     fn flush_cache(&mut self) -> usize;
     /// At most `most` connections.

@@ -34,6 +34,8 @@ struct Session {
     ended: bool,
     /// Close when the output is out.
     closing: bool,
+    /// What was waited for is of no interest any more.
+    forget: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,11 @@ impl Default for Shell {
 }
 
 impl Shell {
+    /// True if [`Shell::run`] could have something to do.
+    pub fn is_due(&self) -> bool {
+        self.due || self.sessions.iter().flatten().any(|session| session.wait.is_some())
+    }
+
     /// Tells the time, at the beginning of a round.
     pub fn tick(&mut self, now: Instant) {
         self.now = now;
@@ -65,14 +72,15 @@ impl Shell {
 
     /// Runs what the sessions have to run. True if anything was done: then let the control plane take the output.
     pub fn run(&mut self, machine: &mut dyn Machine) -> bool {
-        let waits = self.sessions.iter().flatten().any(|session| session.wait.is_some());
-        if !core::mem::take(&mut self.due) && !waits {
-            return false;
-        }
+        self.due = false;
         let people: ArrayVec<Person, SESSIONS> = self.people().collect();
-        let mut context = Context { machine, people: &people };
+        let mut context = Context { machine, people: &people, session: 0 };
         let mut busy = false;
         for session in self.sessions.iter_mut().flatten() {
+            context.session = session.person.session;
+            if core::mem::take(&mut session.forget) {
+                context.machine.forget(context.session);
+            }
             for _ in 0..STEPS_PER_ROUND {
                 let advanced = session.advance(self.now, &mut context);
                 busy |= advanced;
@@ -117,6 +125,8 @@ impl Session {
             out: Output::default(),
             ended: false,
             closing: false,
+            // Whoever had this number before may have left while a chunk was read for him.
+            forget: true,
         }
     }
 
@@ -241,6 +251,7 @@ impl Session {
         self.typed.clear();
         if self.running.take().is_some() {
             self.wait = None;
+            self.forget = true;
             self.out.clear();
             let _ = writeln!(self.out, "^C");
             self.prompt();

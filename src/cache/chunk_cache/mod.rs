@@ -268,6 +268,18 @@ impl ChunkCache {
         self.waiters.forget(waiter);
     }
 
+    /// Drops every chunk that is there and that no slice refers to; returns how many.
+    pub fn flush(&mut self) -> usize {
+        let before = self.entries.ready_count();
+        for index in 0..self.entries.slots() {
+            let entry = self.entries.get(index);
+            if entry.state == State::Ready && entry.pages.iter().all(Page::is_unique) {
+                self.entries.remove(index);
+            }
+        }
+        (before - self.entries.ready_count()) as usize
+    }
+
     /// Bytes that can't be evicted because a slice refers to their page.
     pub fn pinned_bytes(&self) -> usize {
         // Pages that are in use and not ours any more belong to slices of a detached source.

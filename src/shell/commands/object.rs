@@ -8,9 +8,8 @@ use core::fmt::Write as _;
 
 use super::{Command, Context, Definition, Output, Step, no_arguments, once, steps};
 use crate::cache::shfs::{Content, LinkKind, ObjectId};
-use crate::http::Served;
+use crate::http::{ChunkRead, Served};
 use crate::rings::PAGE_BYTES;
-use crate::shell::machine::ChunkRead;
 use crate::shell::text::{Hex, Name, Size};
 
 /// Chunks that are read ahead of a command.
@@ -190,7 +189,7 @@ impl Reader {
         let (chunk, within) = (self.position / chunk_bytes, self.position % chunk_bytes);
         let chunks_left = (self.end - 1) / chunk_bytes - chunk;
         let ahead = chunks_left.min(AHEAD_CHUNKS.into()) as u32;
-        match context.machine.read(&self.served, self.first_chunk + chunk, ahead) {
+        match context.machine.read(context.session, &self.served, self.first_chunk + chunk, ahead) {
             ChunkRead::Ready(pages) => {
                 let (page, offset) = (within as usize / PAGE_BYTES, within as usize % PAGE_BYTES);
                 let length = (PAGE_BYTES - offset).min((self.end - self.position) as usize);
@@ -200,8 +199,8 @@ impl Reader {
                 Piece::More
             }
             ChunkRead::Pending => Piece::Wait,
-            ChunkRead::Failed(error) => {
-                let _ = writeln!(out, "chunk {} could not be read: {}", error.chunk, error.error);
+            ChunkRead::Failed => {
+                let _ = writeln!(out, "chunk {} could not be read", self.first_chunk + chunk);
                 Piece::Failed
             }
         }
