@@ -96,6 +96,7 @@ impl<A: Application> Stack<A> {
             return;
         }
         if let Some(connection) = self.open(index, segment.remote_hardware_address, app) {
+            self.make_ready(connection);
             self.receive_for_connection(connection, segment, app);
         } else {
             self.refuse(entry.key, entry.hash, segment);

@@ -169,8 +169,6 @@ pub(super) struct Connection {
     pub wants_writable: bool,
     /// The application filled the send queue: `writable` when there is room.
     pub blocked: bool,
-    /// The application made progress: show it again what it left unread.
-    pub reoffer: bool,
 }
 
 impl Connection {
@@ -230,9 +228,8 @@ impl Connection {
             application_at: None,
             fin_wait_at: None,
             retry_at: None,
-            wants_writable: false,
+            wants_writable: true,
             blocked: false,
-            reoffer: false,
         }
     }
 

@@ -119,9 +119,10 @@ impl<A: Application> Served<'_, A> {
         self.context.stats.tcp_out_of_order.increment();
     }
 
-    /// Shows the application everything that it has not consumed, in one piece.
-    fn offer_unread(&mut self) {
-        let Some(mut buffer) = self.connection.buffer.take() else { return };
+    /// Shows the application everything that it has not consumed, in one piece. True if that led to something.
+    fn offer_unread(&mut self) -> bool {
+        let Some(mut buffer) = self.connection.buffer.take() else { return false };
+        let queued = self.connection.queue.end();
         let consumed = self.offer(buffer.unread());
         buffer.consume(consumed);
         if buffer.is_empty() {
@@ -129,6 +130,7 @@ impl<A: Application> Served<'_, A> {
         } else {
             self.connection.buffer = Some(buffer);
         }
+        consumed > 0 || queued != self.connection.queue.end()
     }
 
     /// Shows bytes to the application and returns how many it consumed.
@@ -136,28 +138,23 @@ impl<A: Application> Served<'_, A> {
         if bytes.is_empty() || self.connection.reset_requested {
             return bytes.len();
         }
-        let queued = self.connection.queue.end();
-        let consumed = self.call(|app, session, out| app.receive(session, bytes, out)).min(bytes.len());
         self.connection.wants_writable = true;
-        self.connection.reoffer = consumed > 0 || queued != self.connection.queue.end();
-        consumed
+        self.call(|app, session, out| app.receive(session, bytes, out)).min(bytes.len())
     }
 
     /// Asks the application for more to send, and shows it again what it left unread, as long as that leads to something.
     pub fn ask(&mut self) {
         for _ in 0..MAX_TURNS {
             if self.connection.reset_requested {
-                break;
+                return;
             }
             let queued = self.connection.queue.end();
             if !self.connection.closing {
                 self.call(|app, session, out| app.writable(session, out));
             }
             let mut progress = queued != self.connection.queue.end();
-            if self.connection.unread_bytes() > 0 && (progress || self.connection.reoffer) {
-                self.connection.reoffer = false;
-                self.offer_unread();
-                progress |= self.connection.reoffer;
+            if self.connection.unread_bytes() > 0 {
+                progress |= self.offer_unread();
             }
             if !progress || self.connection.blocked {
                 self.connection.wants_writable = false;
