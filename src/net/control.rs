@@ -14,6 +14,7 @@ use super::addresses::Addresses;
 use super::checksum;
 use super::config::NetworkConfig;
 use super::frame_queue::FrameQueue;
+use super::newcomer::{self, Advertisement};
 use super::sessions::{ControlService, RECEIVE_BUFFER_BYTES, Sessions};
 use crate::rings::{Capabilities, NetQueue, Offload, RxChecksum, RxFrame, TxFrame};
 use crate::stats::Stats;
@@ -112,7 +113,14 @@ impl Control {
 
     /// Copies the frame's first `frame_bytes` bytes into the receive queue. False if it has no room for it, or the frame's
     /// partial checksum does not lie in it.
-    pub fn enqueue(&mut self, frame: &RxFrame, frame_bytes: usize, listener_query: bool) -> bool {
+    pub fn enqueue(
+        &mut self,
+        frame: &RxFrame,
+        frame_bytes: usize,
+        listener_query: bool,
+        addresses: &Addresses,
+        hardware_address: [u8; 6],
+    ) -> bool {
         if let RxChecksum::Partial(partial) = frame.checksum
             && usize::from(partial.start) + usize::from(partial.offset) + 2 > frame_bytes
         {
@@ -122,6 +130,13 @@ impl Control {
         frame.copy_to(buffer);
         if let RxChecksum::Partial(partial) = frame.checksum {
             checksum::complete(buffer, partial);
+        }
+        if let Some(address) = newcomer::wants(buffer, addresses) {
+            let advertisement = Advertisement::new(address, hardware_address);
+            // Without room in the queue it is lost as on a wire, and the newcomer may ask again.
+            if let Some(buffer) = self.phy.tx.push(advertisement.frame_bytes()) {
+                advertisement.emit(buffer);
+            }
         }
         self.listener_query |= listener_query;
         true

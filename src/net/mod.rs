@@ -12,6 +12,7 @@
 //! | `checksum` | the Internet checksum over slices |
 //! | `frame_queue` | a bounded queue of frames in memory of its own |
 //! | `control` | the control plane: a smoltcp interface between two frame queues |
+//! | `newcomer` | hosts that try out an address that is ours |
 //! | `sessions` | TCP sessions of the control plane, behind [`ControlService`] |
 
 mod addresses;
@@ -21,6 +22,7 @@ mod control;
 mod demux;
 mod extensions;
 mod frame_queue;
+mod newcomer;
 mod sessions;
 
 #[cfg(test)]
@@ -106,7 +108,8 @@ impl Network {
         match demux::classify(frame, view, &self.config, self.hardware_address, &self.addresses) {
             Verdict::Serve(segment) => serve(segment),
             Verdict::Control { frame_bytes, listener_query } => {
-                if self.control.enqueue(frame, frame_bytes, listener_query) {
+                let Self { control, addresses, hardware_address, .. } = self;
+                if control.enqueue(frame, frame_bytes, listener_query, addresses, *hardware_address) {
                     self.stats.rx_control.increment();
                 } else {
                     self.stats.rx_control_dropped.increment();

@@ -9,7 +9,7 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4DstUnreachable,
     Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, Ipv4Packet, Ipv6Address, Ipv6Packet,
-    NdiscRepr, TcpControl, TcpPacket, TcpRepr, UdpRepr,
+    NdiscNeighborFlags, NdiscRepr, TcpControl, TcpPacket, TcpRepr, UdpRepr,
 };
 
 use super::client::Client;
@@ -167,6 +167,33 @@ fn neighbours_are_told_about_all_our_ipv6_addresses() {
     }
     let mut world = World::new(MemoryNetConfig::default());
     assert!(world.ask(&solicitation("fe80::9", "fd00::3", "ff02::1:ff00:3")).is_empty(), "somebody else's");
+}
+
+#[test]
+fn a_newcomer_is_told_that_an_address_is_taken() {
+    let ask = |target: &str, hop_limit: u8| {
+        let mut world = World::new(MemoryNetConfig::default());
+        let solicit = NdiscRepr::NeighborSolicit { target_addr: target.parse().unwrap(), lladdr: None };
+        let mut frame = icmpv6_frame("::", "ff02::1:ff00:2", &Icmpv6Repr::Ndisc(solicit));
+        Ipv6Packet::new_unchecked(&mut frame[14..]).set_hop_limit(hop_limit);
+        world.ask(&frame)
+    };
+    let [answer] = &ask("fd00::2", 255)[..] else { panic!("one answer") };
+    let frame = EthernetFrame::new_checked(&answer[..]).unwrap();
+    assert_eq!(frame.dst_addr(), EthernetAddress([0x33, 0x33, 0, 0, 0, 1]));
+    let packet = Ipv6Packet::new_checked(frame.payload()).unwrap();
+    assert_eq!((packet.dst_addr(), packet.hop_limit()), ("ff02::1".parse().unwrap(), 255));
+    let message = Icmpv6Packet::new_checked(packet.payload()).unwrap();
+    let checksums = ChecksumCapabilities::default();
+    let answer = Icmpv6Repr::parse(&packet.src_addr(), &packet.dst_addr(), &message, &checksums).unwrap();
+    let Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { target_addr, flags, lladdr }) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(IpAddress::Ipv6(target_addr), address("fd00::2"));
+    assert_eq!((flags, lladdr), (NdiscNeighborFlags::OVERRIDE, Some(EthernetAddress(OUR_MAC).into())));
+
+    assert!(ask("fd00::3", 255).is_empty(), "it may have that one");
+    assert!(ask("fd00::2", 64).is_empty(), "from beyond a router");
 }
 
 #[test]
