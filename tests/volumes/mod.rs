@@ -251,3 +251,36 @@ pub fn digest(seed: u64, length: usize) -> Vec<u8> {
     digest[..count].copy_from_slice(&seed[..count]);
     digest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Byte for byte what docs/shfs.md shows.
+    #[test]
+    fn the_writer_follows_the_documents_example() {
+        let mut writer = Writer::new(Shape { hash_function: 2, ..Shape::new(1, false, 4096, 32) });
+        let mut digest = digest(0, 32);
+        digest[..8].copy_from_slice(&[0x1e, 0x83, 0x3c, 0x10, 0x40, 0x0f, 0xd4, 0xcd]);
+        assert_eq!(writer.add(b"index.html", b"text/html", &digest, 0x08, &noise(1, 1984)), 120);
+        assert_eq!(writer.add_link(b"radio", &[9; 32], (1, &[192, 168, 7, 9]), 81, b"x/y", 0), 36);
+        assert_eq!(writer.add_at(b"second", b"", &[7; 32], 0, 5, b"hello"), 28);
+        let image = &writer.members[0];
+        assert_eq!(image[0x400..0x406], *b"SHFS\x02\x01");
+        assert_eq!(image[0x438..0x43d], [0, 0, 0x10, 0, 0]);
+        assert_eq!(image[0x44d], 1);
+        assert_eq!(image[0x1000..0x1008], [2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(image[0x1010..0x101b], [2, 0x20, 0x40, 0, 0, 0, 4, 0, 0, 0, 0]);
+        assert_eq!(image[0x9800..0x9808], digest[..8]);
+        assert_eq!(image[0x9840..0x9848], [0x12, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(image[0x9850..0x9861], *b"\xc0\x07\0\0\0\0\0\0text/html");
+        assert_eq!(image[0x98b4..0x98c0], *b"\x08index.html\0");
+        assert_eq!(image[0x12000..0x12000 + 1984], noise(1, 1984));
+        assert_eq!(image[0x13005..0x1300a], *b"hello");
+        let link = writer.read_entry(36);
+        assert_eq!((link[64], &link[65..69]), (1, &[192, 168, 7, 9][..]));
+        assert_eq!(link[98..103], *b"\x51\0x/y");
+        assert_eq!((link[171], link[180]), (0, 4));
+        assert_eq!(writer.place(18, 7), (0, 0x12007));
+    }
+}

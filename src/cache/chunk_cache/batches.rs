@@ -119,6 +119,9 @@ impl Batches {
         for &place in &self.used {
             let batch = &mut self.batches[usize::from(place)];
             for run in 0..batch.runs.len() {
+                if batch.unsent == 0 {
+                    break;
+                }
                 if batch.unsent & 1 << run == 0 {
                     continue;
                 }

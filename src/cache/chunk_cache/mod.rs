@@ -307,11 +307,12 @@ impl ChunkCache {
 
     /// Starts reading the chunks behind `chunk`, as far as there is memory that nobody is about to use.
     fn read_ahead(&mut self, source: SourceId, chunk: u64, last: u64, pages: usize, keep: u32) {
-        for chunk in chunk + 1..=last {
+        let share_pages = self.pool.capacity() / AHEAD_DIVISOR;
+        for chunk in (chunk + 1..=last).take(share_pages / pages) {
             if self.entries.find(source, chunk).is_some() {
                 continue;
             }
-            let within_share = self.entries.ahead_pages() + pages <= self.pool.capacity() / AHEAD_DIVISOR;
+            let within_share = self.entries.ahead_pages() + pages <= share_pages;
             if !within_share || self.starved() || !self.make_room(pages, Need::Ahead { keep }) {
                 return;
             }

@@ -486,7 +486,9 @@ impl World {
         assert!(matches!(self.look(chunk, 0, 99), Found::Pending));
         while !self.look(chunk, 0, 99).is_ready() {
             self.poll();
-            self.controls.iter().for_each(|control| drop(control.release(1).to_le_bytes()));
+            for control in &self.controls {
+                control.release(1);
+            }
         }
         self.cache.forget(99);
         self.woken();
@@ -587,18 +589,27 @@ proptest! {
                     let (waiter, chunk) = (waiter.into(), 1 + u64::from(chunk) % chunks);
                     match world.look(chunk, ahead.into(), waiter) {
                         Found::Ready(slices) => pinned.push((chunk, slices)),
-                        Found::Pending | Found::Starved => drop(waiting.insert(waiter, chunk)),
+                        Found::Pending | Found::Starved => {
+                            waiting.insert(waiter, chunk);
+                        }
                         Found::OutOfRange => panic!("chunk {chunk}"),
                     }
                 }
-                Step::Unpin(which) if pinned.is_empty() => drop(which),
-                Step::Unpin(which) => drop(pinned.swap_remove(usize::from(which) % pinned.len())),
+                Step::Unpin(which) => {
+                    if !pinned.is_empty() {
+                        pinned.swap_remove(usize::from(which) % pinned.len());
+                    }
+                }
                 Step::Forget(waiter) => {
                     world.cache.forget(waiter.into());
                     waiting.remove(&waiter.into());
                 }
-                Step::Poll => drop(Some(world.poll())),
-                Step::Release { disk, count } => drop(Some(world.controls[usize::from(disk) % members].release(count.into()))),
+                Step::Poll => {
+                    world.poll();
+                }
+                Step::Release { disk, count } => {
+                    world.controls[usize::from(disk) % members].release(count.into());
+                }
                 Step::Fail { disk } => {
                     world.controls[usize::from(disk) % members].fail_next(1);
                     bad_days = true;

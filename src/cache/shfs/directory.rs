@@ -304,3 +304,69 @@ impl StoredLink {
         Link { host, port: self.port, path: &self.path, kind: self.kind }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::format;
+    use super::*;
+
+    fn object<'a>(name: &'a [u8], digest: &'a [u8], flags: u8) -> Object<'a> {
+        let content = Content::Extent { chunk: 1 << 40, offset_bytes: 4095, length_bytes: u64::MAX };
+        Object { name, digest, mime: b"text/html", created_unix_s: u64::MAX, flags, content }
+    }
+
+    #[test]
+    fn a_hundred_thousand_objects_are_found_in_little_memory() {
+        let mut directory = Directory::new(32, usize::MAX, &[1; 16]);
+        let digest = |index: u32| {
+            let mut digest = [0xaa; 32];
+            digest[28..].copy_from_slice(&index.to_be_bytes());
+            digest
+        };
+        for index in 0..100_000 {
+            let name = alloc::format!("a/path/of/forty/bytes/on/average/{index}");
+            directory.push(&object(name.as_bytes(), &digest(index), 0)).unwrap();
+        }
+        directory.finish();
+        assert_eq!(directory.len(), 100_000);
+        for index in (0..100_000).step_by(997) {
+            let name = alloc::format!("a/path/of/forty/bytes/on/average/{index}");
+            let id = directory.by_name(name.as_bytes()).unwrap();
+            assert_eq!(directory.by_digest(&digest(index)), Some(id));
+            assert_eq!(directory.get(id), object(name.as_bytes(), &digest(index), 0));
+        }
+        assert_eq!(directory.by_name(b"a/path/of/forty/bytes/on/average/100000"), None);
+        assert!(directory.memory_bytes() < 150 * 100_000, "{} bytes", directory.memory_bytes());
+    }
+
+    #[test]
+    fn the_first_of_a_name_or_digest_is_found_and_no_name_is_none() {
+        let mut directory = Directory::new(2, usize::MAX, &[1; 16]);
+        for (name, digest) in [(&b"a"[..], b"11"), (b"b", b"22"), (b"a", b"33"), (b"c", b"22"), (b"", b"44")] {
+            directory.push(&object(name, digest, 0)).unwrap();
+        }
+        assert_eq!(directory.by_name(b"a"), Some(ObjectId(0)));
+        assert_eq!(directory.by_digest(b"22"), Some(ObjectId(1)));
+        assert_eq!(directory.by_digest(b"33"), Some(ObjectId(2)));
+        assert_eq!(directory.by_name(b"c"), Some(ObjectId(3)));
+        assert_eq!((directory.by_name(b""), directory.by_digest(b"44")), (None, Some(ObjectId(4))));
+        assert_eq!(
+            (directory.by_digest(b"4"), directory.by_digest(b""), directory.by_digest(b"444")),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let mut directory = Directory::new(2, 2000, &[1; 16]);
+        let fitted = (0..1000_u16).find(|index| {
+            let digest = index.to_be_bytes();
+            directory.push(&object(&digest, &digest, format::FLAG_DEFAULT)).is_err()
+        });
+        let fitted = fitted.unwrap();
+        assert_eq!(directory.push(&object(b"x", b"xx", 0)), Err(DirectoryFull::Limit));
+        assert_eq!(directory.len(), usize::from(fitted));
+        assert_eq!(directory.by_name(&fitted.to_be_bytes()), None);
+        assert_eq!(directory.default_object(), directory.by_name(&(fitted - 1).to_be_bytes()));
+    }
+}
