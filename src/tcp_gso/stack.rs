@@ -124,6 +124,8 @@ impl<A: Application> Stack<A> {
             }
             budget -= 1;
         }
+        // Whom the budget left behind has his turn in the next poll.
+        worked |= !self.is_full && !self.ready.is_empty();
         if self.device_is_up && !self.is_full {
             // Resets of connections that ended meanwhile.
             worked |= self.send_answers(queue);
