@@ -56,3 +56,23 @@ unsafe impl GlobalAlloc for NoMemory {
 
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    static OBSERVED: AtomicU32 = AtomicU32::new(0);
+
+    #[test]
+    fn what_is_passed_on_is_observed() {
+        let allocator = Observed::new(NoMemory, || _ = OBSERVED.fetch_add(1, Ordering::Relaxed));
+        let layout = Layout::new::<u64>();
+        // SAFETY: the layout has a size, and no memory comes back.
+        unsafe {
+            assert!(allocator.alloc(layout).is_null());
+            assert!(allocator.alloc_zeroed(layout).is_null());
+        }
+        assert_eq!(OBSERVED.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,3 +1,5 @@
+//! The client half of TCP, segment by segment.
+
 use super::*;
 use minicache::rings::{Page, PagePool};
 
