@@ -48,6 +48,11 @@ impl Write for Output {
     }
 }
 
+/// Writes a line to standard output; where that is closed, nobody wants it.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 /// Tells the user something on standard error; where that is closed, nobody wants it.
 pub fn tell(message: &str) {
     let _ = writeln!(io::stderr(), "minicache: {message}");

@@ -1,13 +1,13 @@
 //! What `minicache serve` says: what it serves and where, and at the end what it has done.
 
-use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use indicatif::HumanBytes;
 use minicache::cache::shfs::{Content, Volume};
 use minicache::stats::Stats;
 
-use crate::terminal::warn;
+use crate::terminal::{say, warn};
 
 /// Damages of a volume that are described; the rest is counted.
 const DAMAGES_SHOWN: usize = 10;
@@ -35,7 +35,7 @@ pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr]) {
         })
         .sum();
     let objects = plural(directory.len() as u64, "object");
-    say(&format!("Serving {title}: volume {:?}, {objects}, {}", volume.name, size(bytes)));
+    say(&format!("Serving {title}: volume {:?}, {objects}, {}", volume.name, HumanBytes(bytes)));
     for address in listening {
         say(&format!("  {}", url(*address)));
     }
@@ -52,14 +52,9 @@ pub fn summary(stats: &Stats, uptime: Duration) {
         uptime.as_secs_f64(),
         plural(stats.http_requests.get(), "request"),
         plural(stats.connections_accepted.get(), "connection"),
-        size(stats.http_body_bytes.get()),
+        HumanBytes(stats.http_body_bytes.get()),
         stats.copied_bytes.get(),
     ));
-}
-
-/// Writes a line; where standard output is closed nobody wants it.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn url(address: SocketAddr) -> String {
@@ -79,40 +74,9 @@ fn plural(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A number of bytes as people read it.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return plural(bytes, "byte");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_read_well() {
-        let cases = [
-            (0, "0 bytes"),
-            (1, "1 byte"),
-            (1023, "1023 bytes"),
-            (1024, "1.0 KiB"),
-            ((1 << 20) - 1, "1.0 MiB"),
-            (5 << 30, "5.0 GiB"),
-            (u64::MAX, "16.0 EiB"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(size(bytes), text);
-        }
-    }
 
     #[test]
     fn urls_can_be_opened() {

@@ -25,6 +25,7 @@ use mio::{Events, Poll, Registry, Token};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, TcpControl, TcpRepr};
 
+use crate::terminal::warn;
 use client::Client;
 use connection::{Connection, SpareBuffers};
 use frame::Route;
@@ -238,11 +239,11 @@ impl Bridge {
             while accepted < ACCEPT_BUDGET {
                 if self.table.len() >= self.config.clients_max {
                     if !std::mem::replace(&mut self.told_of_limit, true) {
-                        eprintln!(
-                            "minicache: {} clients are connected, as many as there may be; more wait until one leaves \
-                             (`ulimit -n` sets the limit)",
+                        warn(&format!(
+                            "{} clients are connected, as many as there may be; more wait until one leaves (`ulimit -n` sets \
+                             the limit)",
                             self.table.len()
-                        );
+                        ));
                     }
                     return accepted > 0;
                 }
@@ -254,7 +255,7 @@ impl Bridge {
                     Ok(None) => break,
                     Err(error) => {
                         if !std::mem::replace(&mut self.told_of_failure, true) {
-                            eprintln!("minicache: no room for another client at the moment ({error}); more wait");
+                            warn(&format!("no room for another client at the moment ({error}); more wait"));
                         }
                         self.accept_paused_until = Some(now + ACCEPT_PAUSE);
                         return accepted > 0;
