@@ -76,8 +76,10 @@ impl Server {
     /// Serves until a signal comes, and then ends in order: requests under way are answered, for a while.
     pub fn serve(&mut self) -> anyhow::Result<()> {
         while !self.turn(None)? {}
+        let now = self.now();
+        let deadline = now + DRAIN;
         self.bridge.drain();
-        let deadline = self.now() + DRAIN;
+        self.appliance.shutdown(now, DRAIN);
         while self.bridge.clients() > 0 && self.now() < deadline {
             if self.turn(Some(deadline))? {
                 break;
