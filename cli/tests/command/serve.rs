@@ -1,14 +1,15 @@
-//! `minicache serve` as its users have it: the command itself, real sockets, and a folder or images on the disk.
+//! `minicache serve`: real sockets, and a folder or images on the disk.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-const COMMAND: &str = env!("CARGO_BIN_EXE_minicache");
+use crate::support::{fail, fixtures, members, minicache, succeed};
 
 /// Longer than anything here takes: a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,9 +24,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(paths: &[&Path], options: &[&str]) -> Self {
-        let mut child = Command::new(COMMAND)
-            .arg("serve")
+    fn start(paths: &[impl AsRef<OsStr>], options: &[&str]) -> Self {
+        let mut child = minicache(&["serve"])
             .args(paths)
             .args(options)
             .stdout(Stdio::piped())
@@ -336,14 +336,6 @@ fn an_idle_server_sleeps() {
     assert!(quiet, "the server kept waking up");
 }
 
-/// Runs `serve` with arguments that can't work, and returns what it says.
-fn failure(arguments: &[&str]) -> String {
-    let Output { status, stdout, stderr } = Command::new(COMMAND).arg("serve").args(arguments).output().unwrap();
-    assert!(!status.success(), "{arguments:?}");
-    assert!(stdout.is_empty(), "{}", String::from_utf8_lossy(&stdout));
-    String::from_utf8(stderr).unwrap()
-}
-
 #[test]
 fn errors_say_what_to_do() {
     let (dir, _) = folder(&[700]);
@@ -352,20 +344,22 @@ fn errors_say_what_to_do() {
     let file = file.to_str().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    let cases: [(&[&str], &[&str]); 9] = [
-        (&[], &["DIR|IMAGE"]),
+    let cases: [(&[&str], &[&str]); 6] = [
         (&["/no/such/folder"], &["/no/such/folder", "does not exist"]),
         (&[file, "--listen", "127.0.0.1:0"], &["file 0.bin", "SHFS"]),
         (&[path, file], &["is a folder", "alone"]),
         (&[path, "--listen", &taken], &[&taken, "taken", "--listen"]),
-        (&[path, "--listen", "8080"], &["127.0.0.1:8080"]),
-        (&[path, "--listen", "localhost"], &["[::1]:8080"]),
         (&[path, "--listen", "192.0.2.77:8080"], &["192.0.2.77", "no address of this machine"]),
         (&[path, "--cache-mib", "0"], &["--cache-mib 0", "at least"]),
     ];
     for (arguments, expected) in cases {
-        let said = failure(arguments);
+        let said = fail(&[&["serve"], arguments].concat());
         assert!(expected.iter().all(|part| said.contains(part)), "{arguments:?}: {said}");
+    }
+    for (listen, expected) in [("8080", "127.0.0.1:8080"), ("localhost:80", "[::1]:8080")] {
+        let output = minicache(&["serve", path, "--listen", listen]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(expected), "{listen}: {said}");
     }
 }
 
@@ -389,4 +383,50 @@ fn memory_stays_within_the_cache_and_64_mib() {
     }
     let peak_kib = server.status("VmHWM");
     assert!(peak_kib <= (16 + 64) << 10, "{peak_kib} KiB");
+}
+
+/// Fetches every object that `shfs ls` lists, by name and by digest, and compares it with what `expected` has for its name.
+fn fetch_all(server: &Server, images: &[impl AsRef<OsStr>], expected: impl Fn(&str) -> Vec<u8>) -> usize {
+    let mut arguments = vec![OsStr::new("shfs"), OsStr::new("ls"), OsStr::new("--json")];
+    arguments.extend(images.iter().map(AsRef::as_ref));
+    let listed: serde_json::Value = serde_json::from_slice(&succeed(&arguments)).unwrap();
+    let objects = listed.as_array().unwrap().iter().filter(|object| object.get("extent").is_some());
+    let mut client = server.connect();
+    let mut fetched = 0;
+    for object in objects {
+        let name = object["name"].as_str().unwrap();
+        let bytes = expected(name);
+        for target in [format!("/{}", name.replace(' ', "%20")), format!("/?{}", object["digest"].as_str().unwrap())] {
+            let answer = client.get(&target);
+            assert!(answer.status == 200 && answer.body == bytes, "{target}: {}", answer.head);
+        }
+        fetched += 1;
+    }
+    fetched
+}
+
+#[test]
+fn a_packed_folder_is_served_by_name_and_by_digest() {
+    let (dir, _) = folder(&[0, 700, 100_000, 3 << 20]);
+    let image = tempfile::tempdir().unwrap();
+    let image = image.path().join("site.img");
+    succeed(&[OsStr::new("pack"), dir.path().as_os_str(), image.as_os_str()]);
+    let server = Server::start(&[&image], &["--listen", "127.0.0.1:0", "--cache-mib", "2"]);
+    let bytes_of = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    assert_eq!(fetch_all(&server, &[&image], bytes_of), 4);
+}
+
+#[test]
+fn the_originals_volumes_are_served_by_name_and_by_digest() {
+    let Some(folder) = fixtures() else { return };
+    for name in ["single", "comb", "comb3", "ind", "links", "removed"] {
+        let images = members(&folder, name);
+        let server = Server::start(&images, &["--listen", "127.0.0.1:0"]);
+        let bytes_of = |name: &str| std::fs::read(folder.join("files").join(name)).unwrap();
+        assert!(fetch_all(&server, &images, bytes_of) > 0, "{name}");
+    }
+    let incomplete = &members(&folder, "comb")[..1];
+    let said =
+        fail(&[OsStr::new("serve"), incomplete[0].as_os_str(), OsStr::new("--listen"), OsStr::new("127.0.0.1:0")]);
+    assert!(said.contains("member") && said.contains("comb"), "{said}");
 }

@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
-use crate::support::{fail, fixtures, minicache, run, succeed};
+use crate::support::{fail, fixtures, members, minicache, run, succeed};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
@@ -221,12 +221,6 @@ fn rows_of(listed: &Value) -> Vec<Row> {
         }
     };
     listed.as_array().unwrap().iter().map(row).collect()
-}
-
-/// The images of the volume `name`, last member first.
-fn members(folder: &Path, name: &str) -> Vec<PathBuf> {
-    let images = (0..16).map(|member| folder.join(format!("{name}{member}.img"))).take_while(|image| image.exists());
-    images.collect::<Vec<_>>().into_iter().rev().collect()
 }
 
 #[test]

@@ -77,3 +77,9 @@ pub fn fixtures() -> Option<PathBuf> {
     eprintln!("skipped: {folder:?} is not there; MINICACHE_FIXTURES names another folder of the original's images");
     None
 }
+
+/// The images of the volume `name`, last member first.
+pub fn members(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let images = (0..16).map(|member| folder.join(format!("{name}{member}.img"))).take_while(|image| image.exists());
+    images.collect::<Vec<_>>().into_iter().rev().collect()
+}
