@@ -115,6 +115,11 @@ impl HostDisk {
     }
 
     #[cfg(test)]
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
+    #[cfg(test)]
     pub(super) fn open_files(&self) -> usize {
         match &self.content {
             Content::Image(_) => 1,

@@ -219,3 +219,31 @@ fn is_unknown_call(error: &io::Error) -> bool {
 fn is_out_of_files(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_fewer_files_open_than_wanted_every_slot_still_names_its_extent() {
+        let dir = tempfile::tempdir().unwrap();
+        let extents = (0..8u64).map(|number| {
+            let path = dir.path().join(number.to_string());
+            std::fs::write(&path, "content").unwrap();
+            let modified = path.metadata().unwrap().modified().unwrap();
+            FolderExtent { start_bytes: number * PAGE_BYTES as u64, length_bytes: 7, path, modified }
+        });
+        let mut map = FolderMap::new(dir.path(), Vec::new(), extents.collect(), 1 << 16).unwrap();
+        for keep in (1..8).rev() {
+            for index in 0..8 {
+                assert!(matches!(map.source(index), Source::Open(_)));
+                for (place, slot) in map.open.slots.iter().enumerate() {
+                    assert_eq!(map.extents[slot.extent as usize].slot, Some(place as u16));
+                }
+                assert_eq!(map.extents.iter().filter(|extent| extent.slot.is_some()).count(), map.open_files());
+            }
+            map.close_one();
+            assert_eq!(map.open_files(), keep);
+        }
+    }
+}

@@ -142,6 +142,7 @@ fn writes_are_read_back_and_a_flush_comes_after_them() {
     }
     let flush = BlockRequest { operation: BlockOperation::Flush, sector: 0, pages: PageVec::new(), token: 77 };
     bench.disk.submit(flush).unwrap();
+    assert_eq!(bench.disk.unsent(), 2, "no worker sees the flush before the writes are done");
     let tokens: Vec<u64> = bench.wait(3).iter().map(|completion| completion.token).collect();
     assert_eq!(tokens[2], 77, "{tokens:?}");
     for sector in [121, 122, 128, 129, u64::MAX] {
@@ -212,10 +213,29 @@ fn dropping_a_disk_gives_the_pages_of_slow_reads_back() {
                 bench.disk.flush();
             }
         }
+        let waker: Waker = Arc::new(|| {});
+        bench.disk.set_waker(waker.clone());
         assert_eq!((bench.pool.in_use(), bench.disk.in_flight()), (64, 32));
         drop(bench.disk);
         assert_eq!(bench.pool.in_use(), 0);
+        assert_eq!(Arc::strong_count(&waker), 1, "no thread is left");
     }
+}
+
+#[test]
+fn what_is_done_already_keeps_the_loop_awake() {
+    let (_dir, path, _) = image(65_536);
+    let mut bench = Bench::new(HostDisk::open_image(&path, true).unwrap());
+    bench.disk.force_slow();
+    assert!(bench.disk.event().is_some());
+    bench.disk.submit(bench.request(BlockOperation::Read, 0, 1, 0)).unwrap();
+    bench.disk.flush();
+    if !bench.disk.arm() {
+        bench.woken.recv().unwrap();
+    }
+    assert!(bench.disk.arm(), "nobody has fetched it");
+    bench.wait(1);
+    assert!(!bench.disk.arm());
 }
 
 /// A folder's files, each with its length and a modification time long ago, so that any change shows.
@@ -380,6 +400,24 @@ fn another_file_of_the_same_length_and_time_is_another_file() {
         assert!(bench.read(site.sector(extent), 1).is_ok());
     }
     assert!(bench.read(site.sector(0), 1) == Err(BlockError::Failed), "opened anew");
+}
+
+#[test]
+fn a_planned_file_that_comes_back_is_read_again() {
+    for slow in [false, true] {
+        let site = Site::new(0, &[(5000, 0)]);
+        let mut bench = Bench::new(site.disk());
+        if slow {
+            bench.disk.force_slow();
+        }
+        let path = &site.extents[0].path;
+        fs::rename(path, path.with_extension("away")).unwrap();
+        assert!(bench.read(0, 2) == Err(BlockError::Failed), "there is none");
+        fs::write(path, "another").unwrap();
+        assert!(bench.read(0, 2) == Err(BlockError::Failed), "it is another");
+        fs::rename(path.with_extension("away"), path).unwrap();
+        assert!(bench.read(0, 2) == Ok(expected(&site.bytes, 0, 2)));
+    }
 }
 
 #[test]

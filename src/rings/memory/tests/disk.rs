@@ -120,6 +120,20 @@ fn held_requests_wait_and_shuffled_ones_change_places() {
 }
 
 #[test]
+fn what_is_not_flushed_is_not_carried_out() {
+    let pool = PagePool::new(64);
+    let mut disk = MemoryDisk::new(content(), GEOMETRY, 1);
+    let control = disk.control();
+    control.set_pace(Pace::Held);
+    control.set_shuffled(true);
+    (0..5).for_each(|sector| disk.submit(read(&pool, sector, 1)).unwrap());
+    disk.flush();
+    (5..30).for_each(|sector| disk.submit(read(&pool, sector, 1)).unwrap());
+    assert_eq!(control.release(100), 5);
+    assert!(results(&mut disk).iter().all(|(token, _)| *token < 5));
+}
+
+#[test]
 fn failures_come_as_ordered_and_leave_no_data() {
     let pool = PagePool::new(64);
     let mut disk = MemoryDisk::new(content(), GEOMETRY, 1);

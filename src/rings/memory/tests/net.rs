@@ -215,6 +215,7 @@ fn a_frame_without_pages_for_all_of_it_is_not_begun() {
     let (mut front, mut back, _) = device(MemoryNetConfig { rx_buffer_bytes: 100, ..MemoryNetConfig::default() }, 4);
     back.deliver(&[&[1; 150]], RxChecksum::Verified, None).unwrap();
     assert_eq!(back.deliver(&[&[2; 201]], RxChecksum::Verified, None), Err(Full));
+    assert!(!back.arm(), "two pages are not three");
     back.deliver(&[&[3; 200]], RxChecksum::Verified, None).unwrap();
     assert_eq!(back.deliver(&[&[4; 1]], RxChecksum::Verified, None), Err(Full));
     assert_eq!(received(&mut front, 1), [vec![1; 150]]);

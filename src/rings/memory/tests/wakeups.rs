@@ -178,7 +178,9 @@ proptest! {
                     back.round.prod();
                 }
             }
-            while front.net.event().is_some() {}
+            while front.net.event().is_some() {
+                front.round.prod();
+            }
         }
         for _ in 0..2000 {
             front.step();
