@@ -8,12 +8,13 @@ use super::etag;
 use super::method::Method;
 use super::range::{self, Selection};
 use super::request::Request;
-use super::response::{CommonFields, Connection, Head};
+use super::response::{CommonFields, Connection, Head, HeadBuffer};
 use super::server::HttpServer;
 use super::status::{Refusal, Status};
 use super::target::{self, Route, Target};
 use super::transfer::{ByteRange, Transfer, TransferHead};
 use crate::cache::shfs::{Content, Link, LinkKind, Object};
+use crate::stats::Stats;
 use crate::tcp_gso::Outbox;
 
 /// How far an answer got.
@@ -63,20 +64,20 @@ impl HttpServer {
             Route::Object(id) => id,
             Route::Folder => {
                 let name = target::decode(path)?.ok_or(NOT_FOUND)?;
-                let mut head = Head::new(Status::MovedPermanently, &self.common, connection);
+                let mut head = Head::new(&mut self.head, Status::MovedPermanently, &self.common, connection);
                 head.location_of_folder(&name, query.filter(|query| query.len() <= MAX_REDIRECT_QUERY_BYTES));
                 let bytes = head.finish_with_page(&MOVED, request.method == Method::Head);
-                return Ok(self.send(Status::MovedPermanently, &bytes, out));
+                return Ok(send(Status::MovedPermanently, bytes, &self.stats, out));
             }
         };
         let object = directory.get(id);
         let (chunk, offset_bytes, length_bytes) = match object.content {
             Content::Extent { chunk, offset_bytes, length_bytes } => (chunk, offset_bytes, length_bytes),
             Content::Link(Link { host, port, path, kind: LinkKind::Redirect }) => {
-                let mut head = Head::new(Status::TemporaryRedirect, &self.common, connection);
+                let mut head = Head::new(&mut self.head, Status::TemporaryRedirect, &self.common, connection);
                 head.location_of_link(&host, port, path);
                 head.content_length(0);
-                return Ok(self.send(Status::TemporaryRedirect, &head.finish(), out));
+                return Ok(send(Status::TemporaryRedirect, head.finish(), &self.stats, out));
             }
             Content::Link(_) => return Err(UNSUPPORTED_LINK),
         };
@@ -90,10 +91,10 @@ impl HttpServer {
                 Verdict::Proceed => {}
                 Verdict::Failed => return Err(PRECONDITION_FAILED),
                 Verdict::NotModified => {
-                    let mut head = Head::new(Status::NotModified, &self.common, connection);
+                    let mut head = Head::new(&mut self.head, Status::NotModified, &self.common, connection);
                     // RFC 9110 §15.4.5: what else is known of the object, the client has.
-                    head.field("ETag", &etag);
-                    return Ok(self.send(Status::NotModified, &head.finish(), out));
+                    head.etag(&etag);
+                    return Ok(send(Status::NotModified, head.finish(), &self.stats, out));
                 }
             }
             if request.method == Method::Get && validators.range_counts(&request.fields) {
@@ -101,17 +102,17 @@ impl HttpServer {
                     Selection::Whole => {}
                     Selection::Part(range) => part = Some(range),
                     Selection::Unsatisfiable => {
-                        let mut head = Head::new(Status::RangeNotSatisfiable, &self.common, connection);
+                        let mut head = Head::new(&mut self.head, Status::RangeNotSatisfiable, &self.common, connection);
                         head.unsatisfied_range(length_bytes);
                         let bytes = head.finish_with_page(&UNSATISFIABLE, false);
-                        return Ok(self.send(Status::RangeNotSatisfiable, &bytes, out));
+                        return Ok(send(Status::RangeNotSatisfiable, bytes, &self.stats, out));
                     }
                 }
             }
         }
         if request.method == Method::Head || length_bytes == 0 {
-            let head = object_head(&object, length_bytes, None, &self.common, connection);
-            let answer = self.send(Status::Ok, &head.finish(), out);
+            let head = object_head(&mut self.head, &object, length_bytes, None, &self.common, connection);
+            let answer = send(Status::Ok, head.finish(), &self.stats, out);
             if request.method == Method::Get && matches!(answer, Answer::Sent) {
                 let counters = served.object_stats(id);
                 counters.begin(self.common.unix_s());
@@ -132,42 +133,43 @@ impl HttpServer {
         connection: Connection,
         out: &mut impl Outbox,
     ) -> Answer {
-        let mut head = Head::new(refusal.status, &self.common, connection);
+        let mut head = Head::new(&mut self.head, refusal.status, &self.common, connection);
         match refusal.status {
-            Status::MethodNotAllowed => head.field("Allow", Method::ALLOW.as_bytes()),
-            Status::ServiceUnavailable => head.field("Retry-After", RETRY_AFTER_S),
+            Status::MethodNotAllowed => head.field("Allow: ", Method::ALLOW.as_bytes()),
+            Status::ServiceUnavailable => head.field("Retry-After: ", RETRY_AFTER_S),
             _ => {}
         }
-        self.send(refusal.status, &head.finish_with_page(refusal, without_body), out)
+        send(refusal.status, head.finish_with_page(refusal, without_body), &self.stats, out)
     }
 
     /// Answers OPTIONS (RFC 9110 §9.3.7).
     fn allow(&mut self, connection: Connection, out: &mut impl Outbox) -> Answer {
-        let mut head = Head::new(Status::NoContent, &self.common, connection);
-        head.field("Allow", Method::ALLOW.as_bytes());
-        self.send(Status::NoContent, &head.finish(), out)
-    }
-
-    fn send(&mut self, status: Status, bytes: &[u8], out: &mut impl Outbox) -> Answer {
-        if !out.push_head(bytes) {
-            return Answer::NoHeadPages;
-        }
-        status.count(&self.stats);
-        Answer::Sent
+        let mut head = Head::new(&mut self.head, Status::NoContent, &self.common, connection);
+        head.field("Allow: ", Method::ALLOW.as_bytes());
+        send(Status::NoContent, head.finish(), &self.stats, out)
     }
 }
 
+fn send(status: Status, bytes: &[u8], stats: &Stats, out: &mut impl Outbox) -> Answer {
+    if !out.push_head(bytes) {
+        return Answer::NoHeadPages;
+    }
+    status.count(stats);
+    Answer::Sent
+}
+
 /// Begins the head of a response with an object, or with `part` of it.
-pub(super) fn object_head(
+pub(super) fn object_head<'a>(
+    buffer: &'a mut HeadBuffer,
     object: &Object<'_>,
     length_bytes: u64,
     part: Option<ByteRange>,
     common: &CommonFields,
     connection: Connection,
-) -> Head {
+) -> Head<'a> {
     let status = if part.is_some() { Status::PartialContent } else { Status::Ok };
-    let mut head = Head::new(status, common, connection);
-    head.field("Content-Type", if object.mime.is_empty() { UNKNOWN_TYPE } else { object.mime });
+    let mut head = Head::new(buffer, status, common, connection);
+    head.field("Content-Type: ", if object.mime.is_empty() { UNKNOWN_TYPE } else { object.mime });
     match part {
         Some(ByteRange { first, length }) => {
             head.content_length(length);
@@ -176,8 +178,11 @@ pub(super) fn object_head(
         None => head.content_length(length_bytes),
     }
     let tag = etag::of(object.digest, length_bytes, object.created_unix_s);
-    head.validators(&tag, last_modified(object.created_unix_s, common.unix_s()));
-    head.field("Accept-Ranges", b"bytes");
+    head.etag(&tag);
+    if let Some(unix_s) = last_modified(object.created_unix_s, common.unix_s()) {
+        head.last_modified(unix_s);
+    }
+    head.accept_ranges();
     head
 }
 

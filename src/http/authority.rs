@@ -23,13 +23,25 @@ pub fn is_valid(authority: &[u8]) -> bool {
     host_is_valid && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port))
 }
 
+/// The bytes that stand for themselves in a `reg-name`: `unreserved` and `sub-delims` (RFC 3986 §2).
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte as usize] = matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~')
+            || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=');
+        byte += 1_u8;
+    }
+    table
+};
+
 /// `reg-name`, which an IPv4 address is too (RFC 3986 §3.2.2), but not an empty one.
 fn is_registered_name(name: &[u8]) -> bool {
     let mut rest = name.iter();
     while let Some(&byte) = rest.next() {
         let valid = match byte {
             b'%' => [rest.next(), rest.next()].iter().all(|digit| digit.is_some_and(u8::is_ascii_hexdigit)),
-            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte),
+            _ => NAME_BYTES[usize::from(byte)],
         };
         if !valid {
             return false;
@@ -47,7 +59,7 @@ fn is_ip_literal(text: &[u8]) -> bool {
             dot > 0
                 && version.iter().all(u8::is_ascii_hexdigit)
                 && address.len() > 1
-                && address[1..].iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(byte))
+                && address[1..].iter().all(|&byte| byte == b':' || NAME_BYTES[usize::from(byte)])
         }
         _ => core::str::from_utf8(text).is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok()),
     }

@@ -13,23 +13,40 @@ pub const MAX_ETAG_BYTES: usize = 2 * MAX_DIGEST_BYTES + 2 * 16 + 2 + 2;
 /// An entity tag of ours, with its quotes.
 pub type ETag = ArrayVec<u8, MAX_ETAG_BYTES>;
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
 /// An object's entity tag.
 pub fn of(digest: &[u8], length_bytes: u64, created_unix_s: u64) -> ETag {
     let mut tag = ETag::new();
     tag.push(b'"');
-    for &byte in digest {
-        tag.push(HEX[usize::from(byte >> 4)]);
-        tag.push(HEX[usize::from(byte & 15)]);
+    let mut digits = [[0; 8]; MAX_DIGEST_BYTES / 4];
+    for (digits, word) in digits.iter_mut().zip(digest.chunks(4)) {
+        let mut whole = [0; 4];
+        whole[..word.len()].copy_from_slice(word);
+        *digits = hex(u32::from_be_bytes(whole));
     }
+    put(&mut tag, &digits.as_flattened()[..2 * digest.len()]);
     for number in [length_bytes, created_unix_s] {
         tag.push(b'-');
-        let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);
-        tag.extend((0..digits).rev().map(|digit| HEX[(number >> (4 * digit)) as usize & 15]));
+        let zeros = number.leading_zeros() as usize / 4;
+        let digits = [hex((number >> 32) as u32), hex(number as u32)];
+        put(&mut tag, &digits.as_flattened()[zeros.min(15)..]);
     }
     tag.push(b'"');
     tag
+}
+
+fn put(tag: &mut ETag, digits: &[u8]) {
+    tag.try_extend_from_slice(digits).expect("MAX_ETAG_BYTES holds the longest digest and numbers");
+}
+
+/// Eight hexadecimal digits.
+fn hex(value: u32) -> [u8; 8] {
+    // Each half of a byte becomes a byte, the first digit the highest; then all eight become characters at once.
+    let mut digits = u64::from(value);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((digits + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (digits + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 /// The entity tags of a list, each with its `W/`, if it has one, and its quotes. Ends at what is no tag.

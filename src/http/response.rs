@@ -52,16 +52,18 @@ pub enum Connection {
     Close,
 }
 
-/// A response head, and perhaps a small body behind it.
-pub struct Head(ArrayVec<u8, HEAD_BYTES>);
+/// Where heads are written. There is one for all connections, so that it is neither cleared nor moved for each response.
+pub type HeadBuffer = ArrayVec<u8, HEAD_BYTES>;
 
-impl Head {
+/// A response head, and perhaps a small body behind it.
+pub struct Head<'a>(&'a mut HeadBuffer);
+
+impl<'a> Head<'a> {
     /// Begins a head with the status line and the fields that every response has.
-    pub fn new(status: Status, common: &CommonFields, connection: Connection) -> Self {
-        let mut head = Self(ArrayVec::new());
-        head.put(b"HTTP/1.1 ");
-        head.put(status.text().as_bytes());
-        head.put(b"\r\n");
+    pub fn new(buffer: &'a mut HeadBuffer, status: Status, common: &CommonFields, connection: Connection) -> Self {
+        buffer.clear();
+        let mut head = Self(buffer);
+        head.put(status.line().as_bytes());
         head.put(&common.lines);
         head.put(match connection {
             Connection::Persists => b"",
@@ -75,11 +77,10 @@ impl Head {
         self.0.try_extend_from_slice(bytes).expect("HEAD_BYTES holds the longest head");
     }
 
-    /// A field line. `value` must be free of control bytes.
-    pub fn field(&mut self, name: &'static str, value: &[u8]) {
-        debug_assert!(!value.iter().any(u8::is_ascii_control));
-        self.put(name.as_bytes());
-        self.put(b": ");
+    /// A field line. `start` is the name with its colon and a blank; `value` must be free of control bytes.
+    pub fn field(&mut self, start: &'static str, value: &[u8]) {
+        debug_assert!(start.ends_with(": ") && !value.iter().any(u8::is_ascii_control));
+        self.put(start.as_bytes());
         self.put(value);
         self.put(b"\r\n");
     }
@@ -91,12 +92,19 @@ impl Head {
         self.put(b"\r\n");
     }
 
-    /// `ETag`, and `Last-Modified` where there is one.
-    pub fn validators(&mut self, etag: &ETag, modified_unix_s: Option<u64>) {
-        self.field("ETag", etag);
-        if let Some(unix_s) = modified_unix_s {
-            self.field("Last-Modified", &date::format(unix_s));
-        }
+    /// `Accept-Ranges: bytes`.
+    pub fn accept_ranges(&mut self) {
+        self.put(b"Accept-Ranges: bytes\r\n");
+    }
+
+    /// `ETag`.
+    pub fn etag(&mut self, etag: &ETag) {
+        self.field("ETag: ", etag);
+    }
+
+    /// `Last-Modified`.
+    pub fn last_modified(&mut self, unix_s: u64) {
+        self.field("Last-Modified: ", &date::format(unix_s));
     }
 
     /// `Content-Range` of a part, `first` to `last` of `length` bytes (RFC 9110 §14.4).
@@ -174,14 +182,14 @@ impl Head {
     }
 
     /// Ends the head.
-    pub fn finish(mut self) -> ArrayVec<u8, HEAD_BYTES> {
+    pub fn finish(mut self) -> &'a [u8] {
         self.put(b"\r\n");
         self.0
     }
 
     /// Ends the head with the fields of an error page, and the page itself unless the request was for a head only
     /// (RFC 9110 §9.3.2).
-    pub fn finish_with_page(mut self, refusal: &Refusal, without_body: bool) -> ArrayVec<u8, HEAD_BYTES> {
+    pub fn finish_with_page(mut self, refusal: &Refusal, without_body: bool) -> &'a [u8] {
         let title = refusal.status.text();
         let parts = [
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>",
@@ -192,7 +200,7 @@ impl Head {
             refusal.reason,
             "</p></body></html>\n",
         ];
-        self.field("Content-Type", b"text/html; charset=utf-8");
+        self.field("Content-Type: ", b"text/html; charset=utf-8");
         self.content_length(parts.iter().map(|part| part.len() as u64).sum());
         self.put(b"\r\n");
         if !without_body {
@@ -205,9 +213,9 @@ impl Head {
 }
 
 /// Percent-encodes what is written to a head.
-struct Encoded<'a>(&'a mut Head);
+struct Encoded<'h, 'a>(&'h mut Head<'a>);
 
-impl Write for Encoded<'_> {
+impl Write for Encoded<'_, '_> {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
         self.0.encoded(text.as_bytes(), true);
         Ok(())

@@ -1,5 +1,6 @@
 //! The HTTP server: what all connections share, and the border to the serving TCP.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -7,7 +8,7 @@ use smoltcp::time::Instant;
 
 use super::config::Config;
 use super::object_stats::ObjectStats;
-use super::response::CommonFields;
+use super::response::{CommonFields, HeadBuffer};
 use super::session::Session;
 use crate::cache::shfs::{ObjectId, Volume};
 use crate::cache::{AttachError, ChunkCache, Lookup, SourceId, Waiter};
@@ -61,6 +62,7 @@ pub struct HttpServer {
     /// Volumes that were replaced and that responses under way may still need.
     retired: Vec<Rc<Served>>,
     pub(super) common: CommonFields,
+    pub(super) head: Box<HeadBuffer>,
     /// Connections whose chunk could not be read, until they notice.
     failed: BTreeSet<Waiter>,
     /// The server is being ended: no connection persists.
@@ -77,6 +79,7 @@ impl HttpServer {
             served: None,
             retired: Vec::new(),
             common: CommonFields::new(0),
+            head: Box::default(),
             failed: BTreeSet::new(),
             draining: false,
         }

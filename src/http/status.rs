@@ -12,6 +12,13 @@ macro_rules! statuses {
         }
 
         impl Status {
+            /// The status line, with its CRLF.
+            pub fn line(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n"),)*
+                }
+            }
+
             /// Code and reason phrase.
             pub fn text(self) -> &'static str {
                 match self {

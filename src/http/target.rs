@@ -11,7 +11,6 @@
 //! All leading slashes are dropped. Names are compared byte by byte; dot segments have no meaning.
 
 use arrayvec::ArrayVec;
-use memchr::memchr;
 
 use super::authority;
 use super::method::Method;
@@ -53,7 +52,7 @@ pub type Name = ArrayVec<u8, MAX_NAME_BYTES>;
 impl<'a> Target<'a> {
     /// Takes a request target apart.
     pub fn parse(target: &'a [u8], method: Method) -> Result<Self, Refusal> {
-        if memchr(b'#', target).is_some() {
+        if target.contains(&b'#') {
             return Err(FRAGMENT);
         }
         if let [b'/', ..] = target {
@@ -77,7 +76,7 @@ impl<'a> Target<'a> {
     }
 
     fn from_path(target: &'a [u8]) -> Self {
-        let (path, query) = match memchr(b'?', target) {
+        let (path, query) = match target.iter().position(|&byte| byte == b'?') {
             Some(at) => (&target[..at], Some(&target[at + 1..])),
             None => (target, None),
         };
@@ -104,7 +103,7 @@ pub fn resolve(path: &[u8], query: Option<&[u8]>, directory: &Directory) -> Resu
         return Ok(object.map_or(Route::Missing, Route::Object));
     }
     let decoded;
-    let name = if path.len() <= MAX_NAME_BYTES && memchr(b'%', path).is_none() {
+    let name = if path.len() <= MAX_NAME_BYTES && !path.contains(&b'%') {
         path
     } else {
         match decode(path)? {

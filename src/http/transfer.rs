@@ -7,7 +7,7 @@ use alloc::rc::Rc;
 use smoltcp::time::Instant;
 
 use super::answer::object_head;
-use super::response::{CommonFields, Connection};
+use super::response::{CommonFields, Connection, HeadBuffer};
 use super::server::{HttpServer, Served};
 use super::status::Status;
 use crate::cache::shfs::{Content, ObjectId};
@@ -58,10 +58,10 @@ impl Drop for Transfer {
 
 impl TransferHead {
     /// Queues the head. False if there is no head page for it.
-    fn push(&self, served: &Served, common: &CommonFields, out: &mut impl Outbox) -> bool {
+    fn push(&self, served: &Served, buffer: &mut HeadBuffer, common: &CommonFields, out: &mut impl Outbox) -> bool {
         let object = served.volume.directory.get(self.object);
         let Content::Extent { length_bytes, .. } = object.content else { unreachable!("links have no bytes here") };
-        out.push_head(&object_head(&object, length_bytes, self.part, common, self.connection).finish())
+        out.push_head(object_head(buffer, &object, length_bytes, self.part, common, self.connection).finish())
     }
 }
 
@@ -152,7 +152,7 @@ impl Transfer {
             };
             self.waiting = None;
             if let Some(head) = &self.head {
-                if !head.push(&self.served, &server.common, out) {
+                if !head.push(&self.served, &mut server.head, &server.common, out) {
                     return self.wait(out.now(), true);
                 }
                 let status = if head.part.is_some() { Status::PartialContent } else { Status::Ok };

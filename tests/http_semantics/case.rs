@@ -90,7 +90,7 @@ impl Case {
         // RFC 9110 §6.6.1, §10.2.4; §8.3; §15.5.6; §15.4.2; §15.5.17.
         assert_eq!(response.field("Date"), Some("Wed, 15 Nov 2023 22:13:21 GMT"), "{}", at());
         assert!(response.field("Server").is_some_and(|server| server.starts_with("MiniCache/")), "{}", at());
-        assert_eq!(response.body.is_empty() || response.field("Content-Type").is_some(), true, "{}", at());
+        assert!(response.body.is_empty() || response.field("Content-Type").is_some(), "{}", at());
         assert_eq!(matches!(response.status, 204 | 405), response.field("Allow").is_some(), "{}", at());
         assert_eq!(matches!(response.status, 301 | 307), response.field("Location").is_some(), "{}", at());
         assert_eq!(matches!(response.status, 206 | 416), response.field("Content-Range").is_some(), "{}", at());
