@@ -16,6 +16,9 @@ mod machine;
 mod pressure;
 mod shared_disks;
 
+#[cfg(test)]
+mod tests;
+
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::hash::Hasher;

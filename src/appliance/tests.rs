@@ -1,0 +1,383 @@
+//! A whole appliance over the memory devices, with smoltcp's TCP as the client.
+
+#[path = "../../tests/volumes/mod.rs"]
+#[expect(dead_code, reason = "the tests of volumes need more of it")]
+mod volumes;
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::State;
+use smoltcp::time::{Duration, Instant};
+
+use super::{Appliance, ApplianceConfig};
+use crate::net::tests::client::Client;
+use crate::net::tests::{address, config as network_config};
+use crate::rings::memory::{MemoryDisk, MemoryDiskControl, MemoryNet, MemoryNetConfig, Pace, memory_net};
+use crate::rings::{Capabilities, Geometry, PagePool};
+use crate::stats::Stats;
+use volumes::{Shape, Writer};
+
+const UNIX_S: u64 = 1_700_000_000;
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// Byte `i` of the object with that seed.
+fn content(seed: u8, length: usize) -> Vec<u8> {
+    (0..length).map(|i| (i as u8).wrapping_mul(31).wrapping_add((i >> 8) as u8) ^ seed).collect()
+}
+
+/// A volume of one member: name, seed and length of each object.
+fn volume(objects: &[(&str, u8, usize)]) -> Vec<u8> {
+    let mut writer = Writer::new(Shape::new(1, false, CHUNK_BYTES, 32));
+    for (name, seed, length) in objects {
+        let digest = volumes::digest(u64::from(*seed), 32);
+        writer.add(name.as_bytes(), b"text/plain", &digest, 0, &content(*seed, *length));
+    }
+    writer.members.remove(0)
+}
+
+struct World {
+    appliance: Appliance<MemoryNet, MemoryDisk>,
+    client: Client,
+    disk: MemoryDiskControl,
+    now: Instant,
+}
+
+impl World {
+    fn new(objects: &[(&str, u8, usize)]) -> Self {
+        Self::with_disks(vec![volume(objects)], |_| ())
+    }
+
+    fn with_disks(disks: Vec<Vec<u8>>, change: impl FnOnce(&mut ApplianceConfig)) -> Self {
+        let stats = Rc::new(Stats::default());
+        let (net, backend) = memory_net(MemoryNetConfig::default(), PagePool::new(256), stats.clone());
+        let disks: Vec<MemoryDisk> = disks.into_iter().map(MemoryDisk::read_only).collect();
+        let control = disks[0].control();
+        let mut config = ApplianceConfig { network: network_config(), ..ApplianceConfig::default() };
+        change(&mut config);
+        let appliance = Appliance::new(config, net, disks, [7; 32], stats).unwrap();
+        let client = Client::new(backend, &["192.168.7.9/24", "10.0.0.9/8", "fd00::9/64", "fe80::9/64"]);
+        let mut world = Self { appliance, client, disk: control, now: Instant::from_secs(1) };
+        world.appliance.mount();
+        world
+    }
+
+    fn mounted(objects: &[(&str, u8, usize)]) -> Self {
+        let mut world = Self::new(objects);
+        world.run(Duration::from_millis(10));
+        assert_eq!(world.appliance.mount_result(), Some(Ok(())));
+        world
+    }
+
+    /// Lets virtual time pass.
+    fn run(&mut self, time: Duration) {
+        self.run_while(time, |_| true);
+    }
+
+    /// Lets virtual time pass until `go_on` says no, at most that long. Only what is due happens: a wake-up that is lost
+    /// shows as a stall.
+    fn run_while(&mut self, time: Duration, mut go_on: impl FnMut(&mut Self) -> bool) {
+        let end = self.now + time;
+        while go_on(self) {
+            let mut moved = self.client.poll(self.now);
+            moved |= self.appliance.poll(self.now, UNIX_S);
+            if moved || self.appliance.arm() {
+                continue;
+            }
+            let theirs = self.client.interface.poll_at(self.now, &self.client.sockets);
+            match self.appliance.next_deadline().into_iter().chain(theirs).min() {
+                Some(next) if next <= end => self.now = next.max(self.now + Duration::from_micros(1)),
+                _ => break,
+            }
+        }
+        if go_on(self) {
+            self.now = end;
+        }
+    }
+
+    fn ask(&mut self, server: &str, path: &str) -> SocketHandle {
+        let handle = self.client.connect(address(server), 80);
+        self.run_while(Duration::from_secs(5), |world| !world.client.socket(handle).can_send());
+        self.send(handle, path);
+        handle
+    }
+
+    fn send(&mut self, handle: SocketHandle, path: &str) {
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.client.socket(handle).send_slice(request.as_bytes()).unwrap();
+    }
+
+    /// Reads a response to its end: status, head and body. `None` if the connection ended before.
+    fn response(&mut self, handle: SocketHandle, limit: Duration) -> Option<Response> {
+        let mut bytes = Vec::new();
+        self.run_while(limit, |world| {
+            bytes.extend(world.client.read(handle));
+            Response::parse(&bytes).is_none() && world.client.socket(handle).is_active()
+        });
+        Response::parse(&bytes)
+    }
+
+    fn get(&mut self, server: &str, path: &str) -> Response {
+        let handle = self.ask(server, path);
+        self.response(handle, Duration::from_secs(30)).expect("a whole response")
+    }
+
+    fn state(&mut self, handle: SocketHandle) -> State {
+        self.client.socket(handle).state()
+    }
+
+    fn stats(&self) -> &Stats {
+        self.appliance.stats()
+    }
+}
+
+struct Response {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Response {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let field = |name: &str| {
+            let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name))?;
+            Some(String::from(line[name.len()..].trim()))
+        };
+        let length: usize = field("content-length:")?.parse().unwrap();
+        let body = &bytes[end..];
+        assert!(body.len() <= length, "bytes behind the body");
+        (body.len() == length).then(|| Self { status: head[9..12].parse().unwrap(), body: body.to_vec(), head })
+    }
+}
+
+const OBJECTS: [(&str, u8, usize); 4] =
+    [("small", 1, 700), ("large", 2, 500_000), ("empty", 3, 0), ("other", 4, 70_000)];
+
+#[test]
+fn objects_are_served_over_both_versions_of_ip() {
+    let mut world = World::mounted(&OBJECTS);
+    for server in ["192.168.7.2", "10.0.0.2", "fd00::2", "fe80::ff:fe00:1"] {
+        for (name, seed, length) in OBJECTS {
+            let response = world.get(server, name);
+            assert_eq!(response.status, 200, "{}", response.head);
+            assert!(response.body == content(seed, length), "{name} from {server}");
+        }
+        assert_eq!(world.get(server, "nothing").status, 404);
+    }
+    assert_eq!(world.stats().copied_bytes.get(), 0);
+    assert_eq!(world.stats().rx_malformed.get(), 0, "smoltcp sends nothing that is malformed");
+}
+
+#[test]
+fn a_connection_serves_one_object_after_the_other() {
+    let mut world = World::mounted(&OBJECTS);
+    let handle = world.ask("192.168.7.2", "small");
+    for (name, seed, length) in OBJECTS {
+        assert_eq!(world.response(handle, Duration::from_secs(5)).unwrap().body, content(1, 700));
+        world.send(handle, name);
+        assert!(world.response(handle, Duration::from_secs(5)).unwrap().body == content(seed, length));
+        world.send(handle, "small");
+    }
+    assert_eq!(world.stats().connections_accepted.get(), 1);
+}
+
+#[test]
+fn other_ports_are_closed() {
+    let mut world = World::mounted(&OBJECTS);
+    for server in ["192.168.7.2", "fd00::2"] {
+        let handle = world.client.connect(address(server), 8080);
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.state(handle), State::Closed);
+    }
+}
+
+#[test]
+fn before_a_mount_and_after_a_failed_one_there_is_an_answer() {
+    let mut world = World::new(&OBJECTS);
+    world.disk.fail_next(1);
+    assert_eq!(world.get("192.168.7.2", "small").status, 503);
+    let failed = world.appliance.mount_result().unwrap();
+    assert!(failed.is_err());
+    assert_eq!(world.appliance.mount_result(), None, "told once");
+
+    world.appliance.mount();
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.appliance.mount_result(), Some(Ok(())));
+    assert_eq!(world.get("192.168.7.2", "small").status, 200);
+}
+
+#[test]
+fn the_smallest_cache_serves_the_largest_chunks() {
+    // Two chunks of 512 KiB are all that the cache holds.
+    let mut shape = Shape::new(16, true, 32 << 10, 32);
+    shape.buckets = 16;
+    let mut writer = Writer::new(shape);
+    writer.add(b"large", b"", &volumes::digest(1, 32), 0, &content(1, 3_000_000));
+    let mut world = World::with_disks(writer.members, |config| config.cache_bytes = super::MIN_CACHE_BYTES);
+    let others: Vec<SocketHandle> = (0..3).map(|_| world.ask("192.168.7.2", "large")).collect();
+    let response = world.get("fd00::2", "large");
+    assert!(response.body == content(1, 3_000_000));
+    for handle in others {
+        let response =
+            world.response(handle, Duration::from_secs(60)).expect("nobody is reset for a reader that reads");
+        assert!(response.body == content(1, 3_000_000));
+    }
+}
+
+#[test]
+fn a_device_that_goes_and_comes_back_interrupts_nothing() {
+    let mut world = World::mounted(&OBJECTS);
+    let capabilities = MemoryNetConfig::default().capabilities;
+    let fewer = Capabilities { checksum: false, tso4: false, tso6: false, ..capabilities };
+    for (server, after) in [("192.168.7.2", capabilities), ("fd00::2", capabilities), ("192.168.7.2", fewer)] {
+        let handle = world.ask(server, "large");
+        let mut bytes = Vec::new();
+        world.run_while(Duration::from_secs(5), |world| {
+            bytes.extend(world.client.read(handle));
+            bytes.len() < 100_000
+        });
+        world.client.backend.down();
+        world.run(Duration::from_millis(500));
+        bytes.extend(world.client.read(handle));
+        assert!(bytes.len() < 500_000);
+        world.client.backend.up(after);
+        world.run_while(Duration::from_secs(60), |world| {
+            bytes.extend(world.client.read(handle));
+            Response::parse(&bytes).is_none()
+        });
+        assert!(Response::parse(&bytes).unwrap().body == content(2, 500_000), "{server}");
+        world.client.backend.up(capabilities);
+    }
+    assert_eq!(world.client.backend.violations(), 0);
+}
+
+#[test]
+fn a_disk_that_fails_before_the_head_is_an_error_page() {
+    let mut world = World::mounted(&OBJECTS);
+    world.disk.fail_next(100);
+    let response = world.get("192.168.7.2", "large");
+    assert!(matches!(response.status, 500 | 503), "{}", response.head);
+    world.disk.fail_next(0);
+    assert_eq!(world.get("192.168.7.2", "large").status, 200, "a failed read is no fact");
+}
+
+#[test]
+fn a_disk_that_fails_behind_the_head_resets_the_connection() {
+    let mut world = World::mounted(&OBJECTS);
+    // The object's chunks from the tenth on.
+    let sectors = |byte: usize| (byte / 512) as u64;
+    let start =
+        world.disk.with_bytes(|bytes| bytes.windows(64).position(|window| window == &content(2, 64)[..]).unwrap());
+    let bad = sectors(start + 10 * CHUNK_BYTES)..sectors(start + 500_000);
+    world.disk.fail_sectors(bad);
+    let handle = world.ask("fd00::2", "large");
+    assert!(world.response(handle, Duration::from_secs(30)).is_none());
+    assert_eq!(world.state(handle), State::Closed, "reset, not ended as if it were whole");
+    assert_eq!(world.stats().http_aborted.get(), 1);
+    world.disk.fail_sectors(0..0);
+    assert!(world.get("fd00::2", "large").body == content(2, 500_000));
+}
+
+#[test]
+fn a_disk_that_goes_away_takes_no_other_down() {
+    let mut world = World::mounted(&OBJECTS);
+    assert_eq!(world.get("192.168.7.2", "small").status, 200);
+    let geometry = Geometry {
+        sector_bytes: 512,
+        sectors: world.disk.with_bytes(|bytes| bytes.len() as u64 / 512),
+        read_only: true,
+    };
+    world.disk.down();
+    assert_eq!(world.get("192.168.7.2", "small").status, 200, "cached");
+    assert!(matches!(world.get("192.168.7.2", "large").status, 500 | 503));
+    world.disk.up(geometry);
+    assert_eq!(world.get("192.168.7.2", "large").status, 200);
+}
+
+#[test]
+fn a_remount_swaps_the_volume_and_requests_under_way_finish_on_the_old_one() {
+    let mut world = World::mounted(&OBJECTS);
+    // All of it in the cache, a part of it on its way.
+    assert!(world.get("192.168.7.2", "large").body == content(2, 500_000));
+    let handle = world.ask("192.168.7.2", "large");
+    let mut bytes = Vec::new();
+    world.run_while(Duration::from_secs(5), |world| {
+        bytes.extend(world.client.read(handle));
+        bytes.len() < 50_000
+    });
+    world.disk.set_bytes(volume(&[("large", 9, 300_000), ("fresh", 5, 10)]));
+    world.appliance.mount();
+    world.run_while(Duration::from_secs(5), |world| world.appliance.mount_result().is_none());
+    assert!(world.get("fd00::2", "large").body == content(9, 300_000));
+    assert_eq!(world.get("fd00::2", "fresh").status, 200);
+    assert_eq!(world.get("fd00::2", "small").status, 404);
+    world.run_while(Duration::from_secs(30), |world| {
+        bytes.extend(world.client.read(handle));
+        Response::parse(&bytes).is_none()
+    });
+    assert!(Response::parse(&bytes).unwrap().body == content(2, 500_000));
+}
+
+#[test]
+fn what_the_cache_reads_during_a_mount_arrives() {
+    let mut world = World::mounted(&OBJECTS);
+    world.disk.set_pace(Pace::Held);
+    let handle = world.ask("192.168.7.2", "large");
+    world.run(Duration::from_millis(10));
+    assert!(world.disk.in_flight() > 0);
+    world.appliance.mount();
+    world.appliance.mount();
+    let mut mounts = 0;
+    let mut bytes = Vec::new();
+    world.run_while(Duration::from_secs(30), |world| {
+        world.disk.release(1);
+        mounts += usize::from(world.appliance.mount_result() == Some(Ok(())));
+        bytes.extend(world.client.read(handle));
+        Response::parse(&bytes).is_none() || mounts == 0
+    });
+    assert!(Response::parse(&bytes).unwrap().body == content(2, 500_000));
+    assert_eq!(mounts, 1, "of two mounts in a row the last one's end is told");
+}
+
+#[test]
+fn a_shutdown_lets_requests_finish_and_closes_the_rest() {
+    let mut world = World::mounted(&OBJECTS);
+    let at_rest = world.ask("192.168.7.2", "small");
+    assert!(world.response(at_rest, Duration::from_secs(5)).is_some());
+    let busy = world.ask("fd00::2", "large");
+    world.run_while(Duration::from_secs(5), |world| world.client.socket(busy).recv_queue() < 1000);
+    world.appliance.shutdown(world.now, Duration::from_secs(20));
+    let late = world.client.connect(address("192.168.7.2"), 80);
+    let response = world.response(busy, Duration::from_secs(10)).expect("finished");
+    assert!(response.body == content(2, 500_000));
+    assert!(matches!(world.state(at_rest), State::CloseWait), "{:?}", world.state(at_rest));
+    for handle in [at_rest, busy] {
+        world.client.socket(handle).close();
+    }
+    world.run_while(Duration::from_secs(15), |world| !world.appliance.is_stopped());
+    assert!(world.appliance.is_stopped(), "before its limit");
+    assert_eq!(world.state(late), State::SynSent);
+    assert!(!world.appliance.poll(world.now, UNIX_S));
+    assert_eq!(world.appliance.next_deadline(), None);
+}
+
+#[test]
+fn a_shutdown_resets_what_does_not_finish() {
+    let mut world = World::mounted(&OBJECTS);
+    let stalled = world.ask("192.168.7.2", "large");
+    // It never reads, so its window closes.
+    world.run(Duration::from_secs(1));
+    world.appliance.shutdown(world.now, Duration::from_secs(5));
+    world.run_while(Duration::from_secs(4), |world| !world.appliance.is_stopped());
+    assert!(!world.appliance.is_stopped());
+    world.run_while(Duration::from_secs(5), |world| !world.appliance.is_stopped());
+    assert!(world.appliance.is_stopped());
+    world.client.poll(world.now);
+    assert_eq!(world.state(stalled), State::Closed);
+    assert_eq!(world.appliance.cache_pages().shared(), 0, "nothing is pinned any more");
+}
