@@ -80,7 +80,7 @@ impl<N: NetQueue, B: BlockDevice> Machine for Appliance<N, B> {
 
     fn disks(&self) -> Vec<BlockInfo> {
         let members = self.http.volume().map_or(&[][..], |volume| volume.layout.members());
-        let used = |number| members.iter().any(|member| usize::from(member.disk) == number);
+        let used = |number| members.iter().any(|member| member.disk == number);
         let info = |(number, disk): (usize, &B)| BlockInfo { number, geometry: disk.geometry(), in_use: used(number) };
         self.disks.iter().enumerate().map(info).collect()
     }
