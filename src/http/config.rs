@@ -6,7 +6,7 @@ use smoltcp::time::Duration;
 pub const MAX_FIELDS: usize = 100;
 
 /// Longest query that a redirect to a folder's slash carries over, in bytes. A longer one is left out of the `Location`.
-pub const MAX_REDIRECT_QUERY_BYTES: usize = 1024;
+pub const MAX_REDIRECT_QUERY_BYTES: usize = 512;
 
 /// Empty lines that are skipped before a request line (RFC 9112 §2.2 asks for at least one); more are answered with 400.
 pub const MAX_EMPTY_LINES: u8 = 4;

@@ -425,3 +425,68 @@ const TOO_MANY_FIELDS: Refusal =
     Refusal::new(Status::RequestHeaderFieldsTooLarge, "The request has too many field lines.");
 const OTHER_VERSION: Refusal =
     Refusal::new(Status::HttpVersionNotSupported, "Only HTTP/1.1 and HTTP/1.0 are spoken here.");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    fn parse_at_once(data: &[u8]) -> Poll<Result<(Request<'_>, usize), RefusedHead>> {
+        parse(data, &mut HeadSearch::default(), &Config::default())
+    }
+
+    #[test]
+    fn a_request_and_what_its_fields_say() {
+        let text =
+            b"GET /a?b HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\nrange: bytes=0-\r\nX:  y z \r\nx: 2\r\n\r\nrest";
+        let Poll::Ready(Ok((request, length))) = parse_at_once(text) else { panic!("it is complete and valid") };
+        assert_eq!(&text[length..], b"rest");
+        assert_eq!((request.method, request.target, request.version), (Method::Get, &b"/a?b"[..], Version::Http11));
+        assert_eq!((request.framing, request.keep_alive, request.expects_continue), (Framing::Length(7), true, false));
+        assert!(request.fields.selective());
+        assert_eq!(request.fields.values("X").collect::<Vec<_>>(), [&b"y z"[..], b"2"]);
+        assert_eq!((request.fields.single("x"), request.fields.single("Range")), (None, Some(&b"bytes=0-"[..])));
+        assert_eq!(request.fields.single("bytes=0-"), None);
+    }
+
+    #[test]
+    fn a_slow_head_is_searched_once() {
+        let mut head = String::from("GET / HTTP/1.1\r\nHost: h\r\n");
+        while head.len() < 4000 {
+            head.push_str("X: some value that is long enough for few lines\r\n");
+        }
+        let (mut search, config) = (HeadSearch::default(), Config::default());
+        for length in 1..=head.len() {
+            assert_eq!(parse(&head.as_bytes()[..length], &mut search, &config), Poll::Pending);
+            assert_eq!(usize::from(search.searched), length);
+        }
+        head.push_str("\r\n");
+        assert!(matches!(parse(head.as_bytes(), &mut search, &config), Poll::Ready(Ok(_))));
+        assert!(!search.begun() && !search.line_checked());
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_the_head_is_complete() {
+        for (text, status) in [
+            ("\x16\x03\x01", Status::BadRequest),
+            ("GET /\r\n", Status::BadRequest),
+            ("GET / HTTP/2.0\r\n", Status::HttpVersionNotSupported),
+            ("GET / HTTP/1.1\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nA: \x01", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nA: b\rc", Status::BadRequest),
+        ] {
+            let Poll::Ready(Err(refused)) = parse_at_once(text.as_bytes()) else { panic!("{text:?} is not refused") };
+            assert_eq!((refused.refusal.status, refused.without_body), (status, false), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn decimal_numbers() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"00018446744073709551615"), Some(u64::MAX));
+        for text in ["", "18446744073709551616", "1 ", "+1", "-1", "1e3", "a"] {
+            assert_eq!(decimal(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Response heads and error pages, written into a buffer on the stack (RFC 9112 §4, RFC 9110 §8).
+//! Response heads and error pages, written into one buffer (RFC 9112 §4, RFC 9110 §8).
 
 use arrayvec::ArrayVec;
 use core::fmt::Write;
@@ -8,9 +8,8 @@ use super::etag::ETag;
 use super::status::{Refusal, Status};
 use crate::cache::shfs::Host;
 
-/// Room for the longest head with an error page behind it. Every part of a head is bounded: names of 64 bytes and links of 71
-/// (three times that when percent-encoded), types of 32, tags, and a query of
-/// [`super::config::MAX_REDIRECT_QUERY_BYTES`].
+/// Room for the longest head with an error page behind it. Every part of a head is bounded: names of 64 bytes, links of 71 and
+/// queries of [`super::config::MAX_REDIRECT_QUERY_BYTES`] (three times that when percent-encoded), types of 32, tags.
 const HEAD_BYTES: usize = 2560;
 
 /// What the `Server` field says.
@@ -219,5 +218,63 @@ impl Write for Encoded<'_, '_> {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
         self.0.encoded(text.as_bytes(), true);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::shfs::format::MAX_NAME_BYTES;
+    use crate::http::config::MAX_REDIRECT_QUERY_BYTES;
+
+    /// What `fill` adds to a head.
+    fn added(fill: impl FnOnce(&mut Head<'_>)) -> alloc::string::String {
+        let mut buffer = HeadBuffer::new();
+        let mut head = Head::new(&mut buffer, Status::Ok, &CommonFields::new(0), Connection::Persists);
+        let start = head.0.len();
+        fill(&mut head);
+        core::str::from_utf8(&head.finish()[start..]).unwrap().strip_suffix("\r\n\r\n").unwrap().into()
+    }
+
+    #[test]
+    fn the_status_line_and_the_common_fields() {
+        let mut buffer = HeadBuffer::new();
+        let common = CommonFields::new(784_111_777);
+        let head = Head::new(&mut buffer, Status::NotFound, &common, Connection::Close).finish();
+        let expected = alloc::format!(
+            "HTTP/1.1 404 Not Found\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: {SERVER}\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(head, expected.as_bytes());
+    }
+
+    #[test]
+    fn numbers_and_ranges() {
+        assert_eq!(added(|head| head.content_length(0)), "Content-Length: 0");
+        assert_eq!(added(|head| head.content_length(u64::MAX)), "Content-Length: 18446744073709551615");
+        assert_eq!(added(|head| head.content_range(9, 10, 100)), "Content-Range: bytes 9-10/100");
+        assert_eq!(added(|head| head.unsatisfied_range(0)), "Content-Range: bytes */0");
+    }
+
+    #[test]
+    fn locations_hold_nothing_that_ends_them() {
+        let folder = |name: &[u8], query| added(|head| head.location_of_folder(name, query));
+        assert_eq!(folder(b"a/b c%\r\n?#\xff", None), "Location: /a/b%20c%25%0D%0A%3F%23%FF/");
+        assert_eq!(folder(b"a", Some(b"b=c?d%20\xffe")), "Location: /a/?b=c?d%20%FFe");
+        let link = |host: &Host<'_>, port, path: &[u8]| added(|head| head.location_of_link(host, port, path));
+        assert_eq!(link(&Host::Name(b"example.org"), 80, b"x?y=%20z"), "Location: http://example.org/x?y=%20z");
+        assert_eq!(link(&Host::Ipv6([0; 16]), 8080, b""), "Location: http://[::]:8080/");
+        assert_eq!(link(&Host::Name(b"a\r\nb"), 80, b"\r\n#"), "Location: http://a%0D%0Ab/%0D%0A%23");
+    }
+
+    #[test]
+    fn the_longest_heads_fit() {
+        let (name, query) = ([0xff; MAX_NAME_BYTES], [0xff; MAX_REDIRECT_QUERY_BYTES]);
+        let refusal = Refusal::new(Status::MovedPermanently, "This is a folder; its name ends with a slash.");
+        let mut buffer = HeadBuffer::new();
+        let common = CommonFields::new(date::MAX_UNIX_S);
+        let mut head = Head::new(&mut buffer, Status::MovedPermanently, &common, Connection::KeepAlive);
+        head.location_of_folder(&name, Some(&query));
+        assert!(head.finish_with_page(&refusal, false).len() <= HEAD_BYTES);
+        assert!(added(|head| head.location_of_link(&Host::Name(&[0x7f; 32]), 65535, &[0xff; 71])).len() < 1000);
     }
 }

@@ -209,7 +209,8 @@ impl Session {
     /// Queues what can be queued of the response's body.
     fn feed(&mut self, server: &mut HttpServer, out: &mut impl Outbox) {
         let State::Body(transfer) = &mut self.state else { return };
-        if transfer.waiting().is_some() && server.take_failure(self.waiter) {
+        // A failure is forgotten when nothing is waited for: it belongs to an earlier wait.
+        if server.take_failure(self.waiter) && transfer.waiting().is_some() {
             return self.fail(server, &READ_FAILED, out);
         }
         if out.unacknowledged_bytes() == 0 {
@@ -413,3 +414,14 @@ impl Session {
 const TOO_MANY_EMPTY_LINES: Refusal = Refusal::bad("There are too many empty lines where a request should be.");
 const INCOMPLETE: Refusal = Refusal::bad("The connection ended within the request's head.");
 const HEAD_TOO_SLOW: Refusal = Refusal::new(Status::RequestTimeout, "The request's head took too long to arrive.");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_small() {
+        // Ten thousand resting connections shall not cost more than a few megabytes.
+        assert!(size_of::<Session>() <= 320, "{} bytes", size_of::<Session>());
+    }
+}

@@ -57,6 +57,10 @@ pub fn objects() -> Vec<Case> {
         case("RFC 9110 §7.1: an object with a slash", get("/dir/"), 200).body("<p>dir</p>"),
         case("RFC 9110 §15.4.2: a folder", get("/docs"), 301).has("Location", "/docs/").lacks("Connection"),
         case("RFC 9110 §15.4.2: with a query", get("/docs?a=b"), 301).has("Location", "/docs/?a=b"),
+        case("RFC 9110 §15.4.2: a query of odd bytes", get(&format!("/docs?{}", "\u{fc}".repeat(256))), 301)
+            .has("Location", format!("/docs/?{}", "%C3%BC".repeat(256))),
+        case("RFC 9110 §15.4.2: a query that is too long to keep", get(&format!("/docs?{}", "a".repeat(513))), 301)
+            .has("Location", "/docs/"),
         case("RFC 9110 §15.4.2: an encoded name", get("/a%20%62"), 301).has("Location", "/a%20b/"),
         case("RFC 9110 §15.4.2: never to another host", get("//docs"), 301).has("Location", "/docs/"),
         case("RFC 9110 §15.4.2: an object with a slash", get("/dir"), 301).has("Location", "/dir/"),
