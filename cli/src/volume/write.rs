@@ -192,6 +192,8 @@ impl<P: FnMut(u64)> ImageWriter<'_, P> {
         };
         head.write(|byte, bytes| self.disk(self.file.write_all_at(bytes, byte)))?;
         let image_bytes = self.layout.total_bytes(end_chunk)?;
+        // Cut first, so that nothing is left of a last file that shares another's bytes.
+        self.disk(self.file.set_len(self.layout.byte_of(end_chunk)?))?;
         self.disk(self.file.set_len(image_bytes))?;
         Ok(Packed {
             objects: objects.len(),

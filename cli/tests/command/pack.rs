@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::support::{content, fail, minicache, mount, run, succeed};
+use minicache::cache::shfs::format::{Config, Label};
 use minicache::cache::shfs::{Content, HashFunction};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
@@ -84,6 +85,18 @@ impl Site {
             assert_eq!(object.created_unix_s, modified.as_secs());
         }
         assert_eq!(volume.directory.default_object(), volume.directory.by_name(b"index.html"));
+
+        // What is neither label, configuration, table nor content is zero.
+        let mut rest = image.clone();
+        let chunk = |chunk: u64| (chunk * u64::from(volume.chunk_bytes)) as usize;
+        rest[1024..1024 + size_of::<Label>()].fill(0);
+        rest[chunk(1)..chunk(1) + size_of::<Config>()].fill(0);
+        rest[chunk(volume.table.first_chunk)..chunk(volume.table.first_chunk + volume.table.chunks)].fill(0);
+        for (_, object) in volume.directory.iter() {
+            let Content::Extent { chunk: first, length_bytes, .. } = object.content else { panic!("a link") };
+            rest[chunk(first)..chunk(first) + length_bytes as usize].fill(0);
+        }
+        assert!(rest.iter().all(|byte| *byte == 0));
     }
 }
 

@@ -104,6 +104,23 @@ fn objects_are_written_by_name_and_by_digest() {
 }
 
 #[test]
+fn objects_may_begin_inside_a_chunk() {
+    let content: Vec<u8> = (0..20_000u32).map(|byte| (byte % 251) as u8).collect();
+    let packed = Packed::new(&[("object", &content)]);
+    let good = fs::read(packed.image()).unwrap();
+    // The only entry of the table lies in front of its name's place.
+    let entry = good.windows(7).position(|bytes| bytes == b"object\0").unwrap() - 181;
+    let chunk_bytes = json(&packed.shfs("info", &["--json"]))["chunk_bytes"].as_u64().unwrap();
+    for offset in [1, 4095, 4096, 4097, chunk_bytes - 1].map(|offset| offset.min(chunk_bytes - 1)) {
+        let mut image = good.clone();
+        image[entry + 72..entry + 80].copy_from_slice(&offset.to_le_bytes());
+        image[entry + 80..entry + 88].copy_from_slice(&(20_000 - offset).to_le_bytes());
+        fs::write(packed.image(), image).unwrap();
+        assert!(succeed(&packed.shfs("cat", &["object"])) == content[offset as usize..], "{offset}");
+    }
+}
+
+#[test]
 fn a_reader_that_leaves_ends_the_command_quietly() {
     let files: Vec<_> = (0..2000).map(|index| (format!("file-{index}"), vec![0; 10])).collect();
     let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
