@@ -1,8 +1,9 @@
 //! The event loop that joins the rooms.
 //!
-//! An [`Appliance`] owns its devices, its memory and all state. Whoever runs it (a kernel's loop, a process, the simulator)
-//! calls [`Appliance::poll`] until it returns false, then [`Appliance::arm`], and when that returns false too sleeps until a
-//! device wakes it or [`Appliance::next_deadline`] comes.
+//! An [`Appliance`] owns its devices, its memory and all state. Whoever runs it (a kernel's loop, a process) calls
+//! [`Appliance::turn`] again and again, which polls until nothing is left to do and then sleeps. The simulator takes it apart:
+//! [`Appliance::poll`] until it returns false, then [`Appliance::arm`], and when that returns false too nothing happens before
+//! a device wakes it or [`Appliance::next_deadline`] comes.
 //!
 //! | file | duty |
 //! |---|---|
@@ -31,6 +32,7 @@ use crate::cache::ChunkCache;
 use crate::cache::shfs::{Mount, MountConfig, MountError, Volume};
 use crate::http::HttpServer;
 use crate::net::{Network, SESSIONS};
+use crate::platform::Platform;
 use crate::rings::{BlockDevice, NetEvent, NetQueue, PAGE_BYTES, PagePool};
 use crate::shell::Shell;
 use crate::stats::Stats;
@@ -40,6 +42,9 @@ pub use config::{ApplianceConfig, ConfigError, MIN_CACHE_BYTES, MIN_PACKET_BYTES
 
 use pressure::Pressure;
 use shared_disks::{SharedDisks, Side};
+
+/// Rounds of the event loop after which the platform is asked for news though there is still work.
+const ROUNDS_A_TURN: usize = 16;
 
 /// How long the resets of a shutdown may wait for a ring that is full or a device that is down.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -174,6 +179,24 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     /// The volume that new requests are served from.
     pub fn volume(&self) -> Option<&Volume> {
         self.http.volume()
+    }
+
+    /// Works until there is nothing to do (or for a number of rounds), then lets the platform sleep until there is.
+    ///
+    /// # Errors
+    /// What the platform says.
+    pub fn turn<P: Platform>(&mut self, platform: &mut P) -> Result<(), P::Error> {
+        let unix_s = platform.unix_s();
+        let mut busy = true;
+        for _ in 0..ROUNDS_A_TURN {
+            busy = platform.work()?;
+            busy |= self.poll(platform.now(), unix_s);
+            if !busy {
+                break;
+            }
+        }
+        let awake = busy || self.arm();
+        platform.wait_until(if awake { Some(platform.now()) } else { self.next_deadline() })
     }
 
     /// One round of the event loop: what came in, what the disks answered, what is due, what can go out. `unix_s` is the wall

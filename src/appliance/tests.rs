@@ -1,7 +1,6 @@
 //! A whole appliance over the memory devices, with smoltcp's TCP as the client.
 
 #[path = "../../tests/volumes/mod.rs"]
-#[expect(dead_code, reason = "the tests of volumes need more of it")]
 mod volumes;
 
 use alloc::format;
@@ -9,6 +8,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 use smoltcp::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use smoltcp::time::{Duration, Instant};
 use super::{Appliance, ApplianceConfig};
 use crate::net::tests::client::Client;
 use crate::net::tests::{address, config as network_config};
+use crate::platform::Platform;
 use crate::rings::memory::{MemoryDisk, MemoryDiskControl, MemoryNet, MemoryNetConfig, Pace, memory_net};
 use crate::rings::{Capabilities, Geometry, PagePool};
 use crate::stats::Stats;
@@ -380,4 +381,57 @@ fn a_shutdown_resets_what_does_not_finish() {
     world.client.poll(world.now);
     assert_eq!(world.state(stalled), State::Closed);
     assert_eq!(world.appliance.cache_pages().shared(), 0, "nothing is pinned any more");
+}
+
+/// The world as a process has it: the client shares the loop, and sleep takes virtual time.
+struct Process<'a> {
+    client: &'a mut Client,
+    now: Instant,
+    end: Instant,
+    sleeps: usize,
+}
+
+impl Platform for Process<'_> {
+    type Error = Infallible;
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn unix_s(&self) -> u64 {
+        UNIX_S
+    }
+
+    fn work(&mut self) -> Result<bool, Infallible> {
+        Ok(self.client.poll(self.now))
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<(), Infallible> {
+        let theirs = self.client.interface.poll_at(self.now, &self.client.sockets);
+        let next = deadline.into_iter().chain(theirs).min().unwrap_or(self.end);
+        if next > self.now {
+            self.sleeps += 1;
+            self.now = next;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn turns_do_what_there_is_to_do_and_sleep_in_between() {
+    let mut world = World::mounted(&OBJECTS);
+    let handle = world.ask("192.168.7.2", "large");
+    let World { appliance, client, now, .. } = &mut world;
+    let end = *now + Duration::from_secs(60);
+    let mut process = Process { client, now: *now, end, sleeps: 0 };
+    let mut bytes = Vec::new();
+    let mut turns = 0;
+    while process.now < end {
+        let Ok(()) = appliance.turn(&mut process);
+        bytes.extend(process.client.read(handle));
+        turns += 1;
+    }
+    assert!(Response::parse(&bytes).unwrap().body == content(2, 500_000));
+    assert_eq!(appliance.stats().http_timeouts.get(), 1, "the connection at rest was closed in time");
+    assert!(process.sleeps > 1 && turns < process.sleeps * 2 + 100, "{turns} turns, {} sleeps", process.sleeps);
 }

@@ -1,6 +1,7 @@
 //! The loop of the process: the appliance, the user-mode network, and signals.
 
 use std::io;
+use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{self, SystemTime};
@@ -8,6 +9,7 @@ use std::time::{self, SystemTime};
 use anyhow::anyhow;
 use minicache::appliance::Appliance;
 use minicache::cache::shfs::{MountError, Volume};
+use minicache::platform::Platform;
 use minicache::rings::host::HostDisk;
 use minicache::rings::memory::MemoryNet;
 use minicache::stats::Stats;
@@ -25,9 +27,6 @@ pub const WAKER: Token = Token(FOREIGN_TOKENS);
 /// A signal has come.
 const SIGNALS: Token = Token(FOREIGN_TOKENS + 1);
 
-/// Rounds after which epoll is asked for news though there is still work.
-const ROUNDS: usize = 16;
-
 /// How long requests under way may take to finish after the first signal.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -37,8 +36,19 @@ pub type ProcessAppliance = Appliance<MemoryNet, HostDisk>;
 /// The server.
 pub struct Server {
     appliance: ProcessAppliance,
+    process: Process,
+}
+
+/// The world that the appliance runs in: sockets, signals and the system's clocks.
+struct Process {
     bridge: Bridge,
     signals: Signals,
+    /// Clients are let in: before there is a volume they wait outside.
+    open: bool,
+    /// A signal has come that nobody has heeded yet.
+    stop: bool,
+    /// Nobody sleeps for longer than that.
+    limit: Option<Instant>,
     started: time::Instant,
 }
 
@@ -54,81 +64,47 @@ impl Server {
     pub fn new(appliance: ProcessAppliance, bridge: Bridge) -> io::Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         bridge.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        Ok(Self { appliance, bridge, signals, started: time::Instant::now() })
+        let process = Process { bridge, signals, open: false, stop: false, limit: None, started: time::Instant::now() };
+        Ok(Self { appliance, process })
     }
 
     /// Mounts the volume on the appliance's disks, which were opened from `paths`. `None` if a signal ended it.
     pub fn mount(&mut self, paths: &[PathBuf]) -> anyhow::Result<Option<&Volume>> {
         self.appliance.mount();
         loop {
-            while self.appliance.poll(self.now(), volume::unix_s(SystemTime::now())) {}
+            if self.turn()? {
+                return Ok(None);
+            }
             match self.appliance.mount_result() {
                 Some(Ok(())) => return Ok(self.appliance.volume()),
                 Some(Err(error)) => return Err(explain(&error, paths)),
                 None => {}
-            }
-            if !self.appliance.arm() && self.wait(self.appliance.next_deadline())? {
-                return Ok(None);
             }
         }
     }
 
     /// Serves until a signal comes, and then ends in order: requests under way are answered, for a while.
     pub fn serve(&mut self) -> anyhow::Result<()> {
-        while !self.turn(None)? {}
-        let now = self.now();
+        self.process.open = true;
+        while !self.turn()? {}
+        let now = self.process.now();
         let deadline = now + DRAIN;
-        self.bridge.drain();
+        self.process.bridge.drain();
+        self.process.limit = Some(deadline);
         self.appliance.shutdown(now, DRAIN);
-        while self.bridge.clients() > 0 && self.now() < deadline {
-            if self.turn(Some(deadline))? {
+        while self.process.bridge.clients() > 0 && self.process.now() < deadline {
+            if self.turn()? {
                 break;
             }
         }
-        self.bridge.reset_all();
+        self.process.bridge.reset_all();
         Ok(())
     }
 
-    /// Works until there is nothing to do, then sleeps until there is, but not beyond `limit`. True if a signal came.
-    fn turn(&mut self, limit: Option<Instant>) -> anyhow::Result<bool> {
-        let unix_s = volume::unix_s(SystemTime::now());
-        let mut idle = false;
-        for _ in 0..ROUNDS {
-            let now = self.now();
-            idle = !(self.bridge.poll(now) | self.appliance.poll(now, unix_s));
-            if idle {
-                break;
-            }
-        }
-        // What epoll knows already goes before sleep, and before acknowledgements that data may carry.
-        let now = self.now();
-        let (events, stop) = self.look(Some(time::Duration::ZERO))?;
-        if stop || !idle || events > 0 || self.bridge.flush_acknowledgements(now) {
-            return Ok(stop);
-        }
-        if self.bridge.arm() | self.appliance.arm() {
-            return Ok(false);
-        }
-        let deadlines = [self.bridge.next_deadline(), self.appliance.next_deadline(), limit];
-        self.wait(deadlines.into_iter().flatten().min())
-    }
-
-    /// Sleeps until something happens or `deadline` comes. True if a signal came.
-    fn wait(&mut self, deadline: Option<Instant>) -> anyhow::Result<bool> {
-        let now = self.now();
-        let timeout = deadline.map(|at| if at > now { (at - now).into() } else { time::Duration::ZERO });
-        Ok(self.look(timeout)?.1)
-    }
-
-    /// Waits for events: how many there were, and whether a signal came.
-    fn look(&mut self, timeout: Option<time::Duration>) -> anyhow::Result<(usize, bool)> {
-        let mut signalled = false;
-        let events = self.bridge.wait(timeout, |token| signalled |= token == SIGNALS)?;
-        Ok((events, signalled && self.signals.pending().next().is_some()))
-    }
-
-    fn now(&self) -> Instant {
-        Instant::from_micros(self.started.elapsed().as_micros() as i64)
+    /// True if a signal came.
+    fn turn(&mut self) -> anyhow::Result<bool> {
+        self.appliance.turn(&mut self.process)?;
+        Ok(mem::take(&mut self.process.stop))
     }
 
     /// Every counter.
@@ -138,7 +114,52 @@ impl Server {
 
     /// How long the server has run.
     pub fn uptime(&self) -> time::Duration {
-        self.started.elapsed()
+        self.process.started.elapsed()
+    }
+}
+
+impl Platform for Process {
+    type Error = io::Error;
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.started.elapsed().as_micros() as i64)
+    }
+
+    fn unix_s(&self) -> u64 {
+        volume::unix_s(SystemTime::now())
+    }
+
+    fn work(&mut self) -> io::Result<bool> {
+        Ok(self.open && self.bridge.poll(self.now()))
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        // What epoll knows already goes before sleep, and before acknowledgements that data may carry.
+        let now = self.now();
+        let events = self.look(Some(time::Duration::ZERO))?;
+        let busy = deadline.is_some_and(|deadline| deadline <= now);
+        if self.stop || busy || events > 0 {
+            return Ok(());
+        }
+        let mut earliest = [deadline, self.limit].into_iter().flatten().min();
+        if self.open {
+            if self.bridge.flush_acknowledgements(now) || self.bridge.arm() {
+                return Ok(());
+            }
+            earliest = earliest.into_iter().chain(self.bridge.next_deadline()).min();
+        }
+        self.look(earliest.map(|at| if at > now { (at - now).into() } else { time::Duration::ZERO }))?;
+        Ok(())
+    }
+}
+
+impl Process {
+    /// Waits for events, at most that long, and returns how many there were.
+    fn look(&mut self, timeout: Option<time::Duration>) -> io::Result<usize> {
+        let mut signalled = false;
+        let events = self.bridge.wait(timeout, |token| signalled |= token == SIGNALS)?;
+        self.stop |= signalled && self.signals.pending().next().is_some();
+        Ok(events)
     }
 }
 

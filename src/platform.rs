@@ -1,0 +1,32 @@
+//! What an appliance asks of the world under it: what time it is, and to sleep.
+//!
+//! A process answers with the system's clocks and epoll, the simulator with virtual time, a kernel with its timer and the halt
+//! instruction. Static dispatch: a world is one type.
+
+use smoltcp::time::Instant;
+
+/// The world under an appliance.
+pub trait Platform {
+    /// Why the world can't go on. [`core::convert::Infallible`] where it always can.
+    type Error;
+
+    /// Monotonic time since some moment before the first call.
+    fn now(&self) -> Instant;
+
+    /// Wall clock in seconds since 1970; 0 while it is not known.
+    fn unix_s(&self) -> u64;
+
+    /// What the world itself has to do between two rounds of the event loop: the other sides of devices that live in the same
+    /// program. True if anything was done.
+    ///
+    /// # Errors
+    /// If the world can't go on.
+    fn work(&mut self) -> Result<bool, Self::Error>;
+
+    /// Takes in what has happened meanwhile, and where that is nothing sleeps until a device wakes us or `deadline` comes
+    /// (`None`: only the former). A deadline that has passed forbids to sleep. It may return early: whoever calls it looks again.
+    ///
+    /// # Errors
+    /// If the world can't go on.
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<(), Self::Error>;
+}
