@@ -45,6 +45,9 @@ mod time_wait;
 mod timers;
 mod transmit;
 
+#[cfg(test)]
+mod tests;
+
 pub use application::{Application, CloseReason, ConnectionId, Outbox, Peer};
 pub use config::Config;
 pub use info::ConnectionInfo;

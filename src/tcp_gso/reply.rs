@@ -85,7 +85,7 @@ mod tests {
         let reply =
             Reply { path: Path::new(key, 0, [0; 6]), seq: Seq(0), ack: Seq(0), flags: 0, window: 0, timestamp: None };
         let mut replies = Replies::new(3);
-        let mut drain = |replies: &mut Replies| {
+        let drain = |replies: &mut Replies| {
             let mut count = 0;
             while replies.first().is_some() {
                 replies.sent();

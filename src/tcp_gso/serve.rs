@@ -93,8 +93,12 @@ impl<A: Application> Served<'_, A> {
             }
         }
         let Some(buffer) = &mut self.connection.buffer else { return };
+        let mut at = self.connection.rcv_nxt;
         for part in parts {
-            buffer.keep(buffer.next(), part);
+            // What was held may reach into this part already.
+            let known = buffer.next().bytes_past(at).min(part.len() as u32);
+            buffer.keep(buffer.next().max(at), &part[known as usize..]);
+            at += part.len() as u32;
         }
         // Filling a gap may have joined what was held behind it.
         self.connection.ack_now |= buffer.next() != self.connection.rcv_nxt && !buffer.held().is_empty();

@@ -47,7 +47,6 @@ pub struct Stack<A: Application> {
     pub(super) listener: Listener,
     pub(super) time_waits: TimeWaits,
     /// Boxed, so that the table can grow without moving connections.
-    #[expect(clippy::vec_box, reason = "growing must not move connections")]
     pub(super) slots: Vec<Box<Slot<A::Session>>>,
     pub(super) free: Vec<u32>,
     pub(super) open: usize,
@@ -220,6 +219,12 @@ impl<A: Application> Stack<A> {
         while let Some(index) = self.time_waits.oldest() {
             self.remove_time_wait(index);
         }
+    }
+
+    /// Receive buffers that nobody owns now.
+    #[cfg(test)]
+    pub(super) fn buffers_available(&self) -> usize {
+        self.context.buffers.available()
     }
 
     fn lives(&self) -> impl Iterator<Item = (u32, &Live<A::Session>)> {

@@ -474,17 +474,28 @@ impl Connection {
     /// The right edge of the window to advertise: what can be held, but not moved for less than a segment's worth (RFC 9293
     /// §3.8.6.2.2).
     fn next_edge(&self, context: &Context) -> Seq {
-        let capacity = context.buffers.capacity_bytes() as u32;
-        let edge = self.rcv_nxt - self.unread_bytes() as u32 + capacity;
         let current = self.rcv_edge.max(self.rcv_nxt);
-        if edge.bytes_past(current) >= self.mss_bytes.min(capacity / 2) { edge } else { current }
+        let gain_bytes = self.window_gain_bytes(context);
+        if gain_bytes >= self.mss_bytes.min(context.buffers.capacity_bytes() as u32 / 2) {
+            current + gain_bytes
+        } else {
+            current
+        }
     }
 
-    /// True if the application's reading has opened the window by so much that the peer should know.
+    /// How much further than advertised the window could reach.
+    fn window_gain_bytes(&self, context: &Context) -> u32 {
+        let edge = self.rcv_nxt - self.unread_bytes() as u32 + context.buffers.capacity_bytes() as u32;
+        edge.bytes_past(self.rcv_edge.max(self.rcv_nxt))
+    }
+
+    /// True if the application's reading has opened the window by so much that the peer should know: when it was (nearly) shut,
+    /// and when it has grown by half a buffer.
     pub fn owes_window_update(&self, context: &Context) -> bool {
-        self.is_receiving()
-            && self.rcv_edge.bytes_past(self.rcv_nxt) < self.mss_bytes
-            && self.next_edge(context) != self.rcv_edge
+        let half_bytes = context.buffers.capacity_bytes() as u32 / 2;
+        let shown_bytes = self.rcv_edge.bytes_past(self.rcv_nxt);
+        let worth_bytes = if shown_bytes < self.mss_bytes { self.mss_bytes.min(half_bytes) } else { half_bytes };
+        self.is_receiving() && self.window_gain_bytes(context) >= worth_bytes
     }
 
     fn on_acknowledgement_sent(&mut self, edge: Seq) {
