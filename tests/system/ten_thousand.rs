@@ -124,6 +124,7 @@ fn move_objects(seed: u64) {
     ];
     let reset_by_us = ours.iter().map(|counter| counter.get()).sum::<u64>();
     assert!(tally.resets <= reset_by_us, "{} resets that nothing explains: {tally:?}", tally.resets - reset_by_us);
+    assert!(tally.timed_out <= stats.http_timeouts.get(), "connections ended too early: {tally:?}");
     for (what, count) in [("refused", tally.refused), ("reset within a response", tally.reset_within)] {
         assert!(count > 0, "no request was {what}: the disks failed too seldom");
     }

@@ -80,7 +80,10 @@ pub enum Outcome {
     Refused,
     /// The connection was reset after some bytes of the response.
     ResetWithin,
-    /// The connection was reset, or ended after a response that announced it, before any byte of the response.
+    /// The connection was ended in order before any byte of the response, and no response had announced it: the server had
+    /// waited for the request for too long.
+    TimedOut,
+    /// The connection was reset, or had ended in order, before any byte of the response.
     Unanswered,
 }
 
@@ -155,16 +158,13 @@ impl Fetcher {
         } else if socket.state() == State::Closed {
             self.end(report);
         } else if !socket.may_recv() && socket.recv_queue() == 0 {
-            // The server ended its direction in order: only behind a whole response that said so.
+            // The server ended its direction in order: only between two responses.
             assert!(self.response.is_none() && self.head.is_empty(), "FIN within a response to {:?}", self.unanswered);
-            assert!(
-                self.close_announced,
-                "FIN at {now} before the response to {:?}, {} bytes unsent, pause {:?}, next_read {}",
-                self.unanswered,
-                self.out.len(),
-                self.plan.pause,
-                self.next_read
-            );
+            if !self.close_announced
+                && let Some(request) = self.unanswered.pop_front()
+            {
+                report(request, Outcome::TimedOut);
+            }
             self.end(report);
             socket.close();
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address};
 
 use super::nic::ETHERNET_BYTES;
@@ -75,6 +75,8 @@ impl Host {
         let receive = tcp::SocketBuffer::new(vec![0; options.receive_bytes]);
         let send = tcp::SocketBuffer::new(vec![0; 4096]);
         let mut socket = tcp::Socket::new(receive, send);
+        // A reset can be lost as any segment; who only waits for data would never know.
+        socket.set_keep_alive(Some(Duration::from_secs(5)));
         if options.timestamps {
             socket.set_tsval_generator(Some(|| CLOCK_MS.get()));
         }

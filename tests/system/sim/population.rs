@@ -26,6 +26,8 @@ pub struct Tally {
     pub refused: u64,
     /// Requests whose response was cut off by a reset.
     pub reset_within: u64,
+    /// Requests that came too late for the server.
+    pub timed_out: u64,
     /// Requests without an answer.
     pub unanswered: u64,
     /// Connections that ended with a reset while requests were open.
@@ -134,9 +136,10 @@ impl Clients for Population {
                     match failure {
                         Outcome::Refused => tally.refused += 1,
                         Outcome::ResetWithin => tally.reset_within += 1,
+                        Outcome::TimedOut => tally.timed_out += 1,
                         _ => tally.unanswered += 1,
                     }
-                    reset |= failure != Outcome::Refused;
+                    reset |= matches!(failure, Outcome::ResetWithin | Outcome::Unanswered);
                 }
             });
             let socket = host.socket(connection.handle);
