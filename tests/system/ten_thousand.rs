@@ -125,9 +125,7 @@ fn move_objects(seed: u64) {
     let reset_by_us = ours.iter().map(|counter| counter.get()).sum::<u64>();
     assert!(tally.resets <= reset_by_us, "{} resets that nothing explains: {tally:?}", tally.resets - reset_by_us);
     assert!(tally.timed_out <= stats.http_timeouts.get(), "connections ended too early: {tally:?}");
-    for (what, count) in [("refused", tally.refused), ("reset within a response", tally.reset_within)] {
-        assert!(count > 0, "no request was {what}: the disks failed too seldom");
-    }
+    assert!(tally.refused + tally.reset_within > 0, "no failing read was in anybody's way: {tally:?}");
     assert!(stats.tcp_retransmitted_bytes.get() > 0 && stats.tcp_timeouts.get() > 0 && stats.rx_bad_checksum.get() > 0);
 
     world.calm(MemoryNetConfig::default().capabilities);
