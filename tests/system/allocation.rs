@@ -24,7 +24,7 @@ fn a_warm_appliance_serves_without_allocating() {
         (world.allocations, world.stats.cache_evictions.get())
     };
     // Warm is when every queue and table has been as long as it will be.
-    let (_, evictions_before) = fetch(&mut world, 6000, 10, 1);
+    let (_, evictions_before) = fetch(&mut world, 8000, 12, 1);
     world.run(&mut (), Duration::from_secs(120), |_| false);
     assert_eq!(world.stats.time_wait.get(), 0);
     let (allocations, evictions) = fetch(&mut world, 5000, 8, 2);
