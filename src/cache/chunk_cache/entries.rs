@@ -121,15 +121,33 @@ impl Entries {
         self.round.wrapping_sub(woke_round) < GRACE_ROUNDS
     }
 
-    /// Reserves room for `entries` entries, so that nothing allocates later.
-    pub fn reserve(&mut self, entries: usize) {
+    /// Makes `entries` places for chunks of `pages` pages, so that nothing allocates later. Places that are there already may
+    /// be made for smaller ones; a larger chunk makes its place larger when it first comes there.
+    pub fn reserve(&mut self, entries: usize, pages: usize) {
         let Self { slots, index, .. } = self;
-        slots.0.reserve(entries.saturating_sub(slots.0.len()));
         // Twice as many, so that the table is cleaned of its tombstones in place and never grows.
         index.reserve((2 * entries).saturating_sub(index.len()), |&other| {
             let entry = &slots.0[other as usize];
             hash(entry.source, entry.chunk)
         });
+        slots.0.reserve_exact(entries.saturating_sub(slots.0.len()));
+        while slots.0.len() < entries {
+            slots.0.push(Entry {
+                source: SourceId { index: 0, generation: 0 },
+                chunk: 0,
+                state: State::Free,
+                pages: Vec::with_capacity(pages),
+                page_count: 0,
+                link: Link::UNLINKED,
+                visited: false,
+                fresh: false,
+                woke_round: None,
+                ahead: false,
+                alone: false,
+            });
+            let place = slots.0.len() as u32 - 1;
+            self.free.push_back(slots, place);
+        }
     }
 
     pub fn get(&self, index: u32) -> &Entry {
@@ -174,22 +192,7 @@ impl Entries {
     /// If the pool has not got them, or the chunk has an entry.
     pub fn create(&mut self, source: SourceId, chunk: u64, pages: usize, pool: &PagePool, ahead: bool) -> u32 {
         debug_assert!(self.find(source, chunk).is_none(), "chunk {chunk} has an entry");
-        let index = self.free.pop_front(&mut self.slots).unwrap_or_else(|| {
-            self.slots.0.push(Entry {
-                source,
-                chunk,
-                state: State::Free,
-                pages: Vec::new(),
-                page_count: 0,
-                link: Link::UNLINKED,
-                visited: false,
-                fresh: false,
-                woke_round: None,
-                ahead: false,
-                alone: false,
-            });
-            self.slots.0.len() as u32 - 1
-        });
+        let index = self.free.pop_front(&mut self.slots).expect("there are as many places as chunks fit the pool");
         let entry = &mut self.slots.0[index as usize];
         debug_assert!(entry.state == State::Free && entry.pages.is_empty());
         (entry.source, entry.chunk, entry.page_count) = (source, chunk, pages as u32);

@@ -146,7 +146,7 @@ impl ChunkCache {
             return Err(AttachError::ChunkLargerThanCache { chunk_bytes, cache_bytes });
         }
         let most_entries = self.pool.capacity() / chunk_pages;
-        self.entries.reserve(most_entries);
+        self.entries.reserve(most_entries, chunk_pages);
         self.waiters.reserve_entries(most_entries);
         self.batches.reserve(layout);
         for member in layout.members() {

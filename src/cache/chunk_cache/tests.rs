@@ -4,7 +4,7 @@ use super::*;
 use crate::cache::shfs::MemberDisk;
 use crate::cache::shfs::geometry::{StripeMode, Striping};
 use crate::rings::memory::{MemoryDisk, MemoryDiskControl, Pace};
-use crate::rings::{Geometry, PageSlice};
+use crate::rings::{BlockCompletion, Geometry, PageSlice};
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use proptest::prelude::*;
@@ -27,13 +27,13 @@ fn byte_of(disk: usize, at: u64) -> u8 {
 
 impl World {
     fn new(mode: StripeMode, stripe_bytes: u32, members: usize, cache_pages: usize) -> Self {
-        Self::cut(mode, stripe_bytes, members, cache_pages, 0)
+        Self::cut(Striping::new(mode, stripe_bytes, members).unwrap(), cache_pages, 40, 0)
     }
 
-    /// The last disk lacks its last `missing_bytes`.
-    fn cut(mode: StripeMode, stripe_bytes: u32, members: usize, cache_pages: usize, missing_bytes: usize) -> Self {
-        let striping = Striping::new(mode, stripe_bytes, members).unwrap();
-        let bytes = 40 * stripe_bytes as usize;
+    /// Disks of so many stripes; the last one lacks its last `missing_bytes`.
+    fn cut(striping: Striping, cache_pages: usize, stripes: usize, missing_bytes: usize) -> Self {
+        let members = striping.members();
+        let bytes = stripes * striping.stripe_bytes() as usize;
         let disks: Vec<MemoryDisk> = (0..members)
             .map(|disk| {
                 let bytes = if disk + 1 == members { bytes - missing_bytes } else { bytes };
@@ -269,7 +269,7 @@ fn pinned_chunks_stay_and_the_starved_are_served_in_order() {
     assert!(world.cache.starved());
     world.settle();
     assert_eq!(world.woken(), []);
-    assert_eq!(world.reads(), 2);
+    assert_eq!((world.reads(), world.stats.cache_evictions.get()), (2, 0));
     // One page of two still pins.
     let [keep, _] = &second[..] else { panic!() };
     let keep = keep.clone();
@@ -318,37 +318,75 @@ fn those_who_wait_for_memory_can_be_forgotten() {
 
 #[test]
 fn a_long_search_for_memory_ends() {
-    let mut world = World::new(StripeMode::Independent, 4096, 16, 600);
-    for chunk in 1..=600 {
-        world.load(chunk);
-    }
-    let mut pinned: Vec<Found> = (1..=600).map(|chunk| world.look(chunk, 0, 0)).collect();
+    // More chunks than the hand passes in one poll.
+    let chunks = 2000;
+    let striping = Striping::new(StripeMode::Independent, 4096, 16).unwrap();
+    let mut world = World::cut(striping, chunks, 150, 0);
+    (1..=chunks as u64).for_each(|chunk| world.load(chunk));
+    let mut pinned: Vec<Found> = (1..=chunks as u64).map(|chunk| world.look(chunk, 0, 0)).collect();
     assert!(pinned.iter().all(Found::is_ready));
-    assert!(matches!(world.look(601, 0, 1), Found::Starved));
-    world.settle();
-    assert!(world.cache.starved());
-    pinned.swap_remove(200);
-    world.settle();
-    assert_eq!(world.woken(), [(1, Ok(()))]);
+    for (next, unpinned) in (2001..).zip([200, 900, 1999, 5, 1500]) {
+        assert!(matches!(world.look(next, 0, 1), Found::Starved));
+        world.settle();
+        assert!(world.cache.starved());
+        pinned[unpinned] = Found::OutOfRange;
+        world.settle();
+        assert_eq!(world.woken(), [(1, Ok(()))]);
+        pinned[unpinned] = world.look(next, 0, 1);
+    }
 }
 
 #[test]
 fn read_ahead_leaves_alone_what_is_about_to_be_used() {
     let mut world = World::simple(16);
     assert!(matches!(world.look(1, 30, 1), Found::Pending));
+    assert!(matches!(world.look(20, 3, 2), Found::Pending));
     assert_eq!(world.stats.cache_readahead.get(), 4, "a quarter of the cache");
-    assert!(matches!(world.look(20, 0, 2), Found::Pending));
     world.settle();
     world.woken();
-    // Fill the cache: what was read ahead and what 2 was woken for are as yet unused.
-    (30..=39).for_each(|chunk| world.load(chunk));
-    world.hit(2, 1);
-    world.hit(1, 1);
-    assert!(world.look(30, 8, 3).is_ready());
+    // Fill the cache: what was read ahead and what 2 was woken for are as yet unused, and the oldest but two.
+    [10, 30, 31, 32, 33, 34, 35, 36, 37, 38].into_iter().for_each(|chunk| world.load(chunk));
+    [1, 1, 2, 2].into_iter().for_each(|chunk| world.hit(chunk, 1));
+    assert!(world.look(10, 8, 3).is_ready());
+    assert_eq!(world.stats.cache_readahead.get(), 5, "2 has been used");
     world.settle();
-    for chunk in [20, 3, 4, 5, 30] {
-        assert!(world.cache.entries.find(world.source, chunk).is_some(), "chunk {chunk} is gone");
+    let gone: Vec<u64> = (1..39).filter(|&chunk| world.cache.entries.find(world.source, chunk).is_none()).collect();
+    assert_eq!(gone, [6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]);
+}
+
+#[test]
+fn stray_completions_do_no_harm() {
+    let mut world = World::simple(16);
+    world.controls[0].set_pace(Pace::Held);
+    world.load_held(5);
+    assert!(matches!(world.look(1, 0, 1), Found::Pending));
+    world.poll();
+    for token in [0, 1 << 32, 3 << 32, 2 << 32 | 1, 2 << 32 | 1 << 8, 2 << 32 | 1 << 16, 2 << 32 | 1 << 63, u64::MAX] {
+        let pages = PagePool::new(1).allocate().into_iter().collect();
+        world.cache.batches.complete(BlockCompletion { token, pages, result: Ok(()) });
+        world.settle();
+        assert_eq!(world.woken(), []);
     }
+    world.controls[0].release(1);
+    world.settle();
+    assert_eq!(world.woken(), [(1, Ok(()))]);
+    world.hit(1, 1);
+}
+
+#[test]
+fn a_flush_drops_what_nobody_holds() {
+    let mut world = World::simple(8);
+    (1..=4).for_each(|chunk| world.load(chunk));
+    let pinned = world.look(2, 0, 0);
+    world.controls[0].set_pace(Pace::Held);
+    assert!(matches!(world.look(7, 0, 1), Found::Pending));
+    assert_eq!(world.cache.flush(), 3);
+    assert_eq!((world.cache.check(), world.pool.in_use()), (2, 2));
+    assert!(pinned.is_ready());
+    world.hit(2, 0);
+    world.controls[0].set_pace(Pace::AtOnce);
+    world.settle();
+    world.hit(7, 1);
 }
 
 #[test]
@@ -510,9 +548,11 @@ fn a_chunk_larger_than_the_cache_is_refused_at_once() {
 fn the_end_of_a_short_disk_reads_as_zeros() {
     for missing in [512, 4096, 4608, 8192 + 512] {
         for (mode, members) in [(StripeMode::Independent, 1), (StripeMode::Independent, 2), (StripeMode::Combined, 3)] {
-            let mut world = World::cut(mode, 16384, members, 64, missing);
+            let mut world = World::cut(Striping::new(mode, 16384, members).unwrap(), 12, 40, missing);
             let last = world.layout.last_chunk();
             assert_eq!(last, if mode == StripeMode::Combined { 39 } else { 39 * members as u64 });
+            // So that the pages are not zero from the beginning.
+            (1..5).for_each(|chunk| world.load(chunk));
             world.load(last);
             world.hit(last, 1);
             world.load(last - members as u64);
