@@ -28,14 +28,15 @@ pub struct Config {
     /// A head must be complete this long after its first byte, and a request's body this long after the answer; else 408, or
     /// the end of the connection. Default 10 s.
     pub head_timeout: Duration,
-    /// A connection that rests between two requests is closed after this time. Default 20 s.
+    /// A connection that rests between two requests is closed after this time, or up to twice that when the last response was
+    /// larger than a page. Default 20 s.
     pub idle_timeout: Duration,
     /// A peer that owes us acknowledgements must acknowledge at least one byte in each such period; else reset. Default 30 s.
     pub stall_timeout: Duration,
     /// And in each two such periods this many bytes a second on average; else reset. Default 256.
     pub min_rate_bytes_per_s: u64,
-    /// After our end of a connection is closed, what arrives is dropped for about this long, so that the peer can read the
-    /// last answer; then reset (RFC 9112 §9.6). Default 5 s.
+    /// After our end of a connection is closed, what arrives is dropped for once to twice this long, so that the peer can
+    /// read the last answer; then reset (RFC 9112 §9.6). Default 5 s.
     pub linger_timeout: Duration,
     /// And at most so many bytes of it. Default 1 MiB.
     pub linger_bytes: u64,

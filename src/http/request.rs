@@ -469,7 +469,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused_before_the_head_is_complete() {
         for (text, status) in [
-            ("\x16\x03\x01", Status::BadRequest),
+            ("\x16", Status::BadRequest),
             ("GET /\r\n", Status::BadRequest),
             ("GET / HTTP/2.0\r\n", Status::HttpVersionNotSupported),
             ("GET / HTTP/1.1\n", Status::BadRequest),
@@ -478,6 +478,10 @@ mod tests {
         ] {
             let Poll::Ready(Err(refused)) = parse_at_once(text.as_bytes()) else { panic!("{text:?} is not refused") };
             assert_eq!((refused.refusal.status, refused.without_body), (status, false), "{text:?}");
+            // As soon as its last byte has arrived, and not before.
+            let (mut search, config) = (HeadSearch::default(), Config::default());
+            let mut refused_at = |length: &usize| parse(&text.as_bytes()[..*length], &mut search, &config).is_ready();
+            assert_eq!((1..=text.len()).find(&mut refused_at), Some(text.len()));
         }
     }
 

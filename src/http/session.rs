@@ -22,6 +22,7 @@ use super::server::HttpServer;
 use super::status::{Refusal, Status};
 use super::transfer::{Progress, Transfer};
 use crate::cache::Waiter;
+use crate::rings::PAGE_BYTES;
 use crate::tcp_gso::Outbox;
 
 /// State of one connection.
@@ -200,7 +201,8 @@ impl Session {
         if self.persistent {
             self.state = State::Head;
             self.due = out.now() + self.limit(&server.config);
-            self.owed = true;
+            // What is queued now may take most of that time to be read, which nobody tells us. A page is not worth a thought.
+            self.owed = out.unacknowledged_bytes() > PAGE_BYTES;
         } else {
             self.close(server, out);
         }

@@ -1,5 +1,6 @@
 //! What a connection does over time: limits, back-pressure, half-close, lingering.
 
+use minicache::rings::memory::Pace;
 use smoltcp::time::Duration;
 
 use crate::case::{get, hello, with};
@@ -50,11 +51,10 @@ fn a_resting_connection_is_closed_after_twenty_seconds() {
     let connection = world.connect();
     for _ in 0..5 {
         assert_eq!(world.ask(connection, hello(""))[0].body, HELLO);
-        // The first limit passes while it is not known since when everything is acknowledged.
         world.wait_s(connection, 19);
     }
     assert!(!world.connections[connection].wire.closed);
-    world.wait_s(connection, 21);
+    world.wait_s(connection, 1);
     assert!(world.connections[connection].wire.closed && sent_nothing(&mut world, connection));
 }
 
@@ -289,6 +289,14 @@ fn a_reset_by_the_peer_lets_everything_go() {
         world.settle();
     }
     assert_eq!(world.pool.shared(), 0);
+    // While it waits for the disk.
+    world.disk.set_pace(Pace::Held);
+    let connection = world.connect();
+    world.deliver(connection, hello("").as_bytes());
+    world.abort(connection);
+    world.disk.set_pace(Pace::AtOnce);
+    world.settle();
+
     let served = world.server.served().unwrap();
     let id = served.volume.directory.by_name(b"big.bin").unwrap();
     let counters = served.object_stats(id);

@@ -125,6 +125,39 @@ fn a_cache_in_use_is_waited_for_within_limits() {
 }
 
 #[test]
+fn who_gives_up_waiting_for_memory_wants_none() {
+    for gives_up in [true, false] {
+        let mut world = World::new(site::disk(), 6, Config::default());
+        let greedy = world.connect();
+        world.connections[greedy].acknowledges = false;
+        world.deliver(greedy, with("GET", "/big.bin", "Range: bytes=3192-27767\r\n").as_bytes());
+        assert_eq!(world.responses(greedy)[0].body.len(), 6 * 4096);
+        assert!(!world.server.cache().starved());
+        let connection = world.connect();
+        world.deliver(connection, hello("").as_bytes());
+        assert!(world.server.cache().starved());
+        if gives_up {
+            world.wait_s(connection, 5);
+            assert_eq!(world.responses(connection)[0].status, 503);
+        } else {
+            world.abort(connection);
+        }
+        assert!(!world.server.cache().starved());
+    }
+}
+
+#[test]
+fn a_time_is_no_strong_validator_within_its_second() {
+    let mut world = world();
+    let connection = world.connect();
+    let conditional = hello(&format!("Range: bytes=0-1\r\nIf-Range: {}\r\n", site::MODIFIED));
+    for (unix_s, status) in [(1_700_000_001, 200), (1_700_000_002, 206)] {
+        world.server.tick(unix_s);
+        assert_eq!(world.ask(connection, &conditional)[0].status, status);
+    }
+}
+
+#[test]
 fn a_volume_that_is_replaced_serves_until_its_responses_are_complete() {
     let mut world = world();
     let connection = world.connect();
@@ -150,6 +183,8 @@ fn a_volume_that_is_replaced_serves_until_its_responses_are_complete() {
     assert!(responses[0].body == big() && responses[1].body == HELLO);
     world.server.tick(crate::world::NOW_UNIX_S + 1);
     assert!(old.upgrade().is_none());
+    world.server.set_volume(None).unwrap();
+    assert_eq!(world.pool.in_use(), 0, "its chunks have gone with it");
 }
 
 #[test]

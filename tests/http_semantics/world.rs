@@ -287,6 +287,7 @@ impl World {
             let mut woken = Vec::new();
             self.server.wakes(|id| {
                 assert_eq!(id.generation, 3);
+                assert!(self.connections[id.index as usize].session.is_some(), "nobody waits there any more");
                 woken.push(id.index as usize);
             });
             for number in woken {
