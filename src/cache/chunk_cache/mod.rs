@@ -36,7 +36,7 @@ pub struct SourceId {
 
 /// Who waits for a chunk: a name that the cache only hands back (http packs its connection into it).
 ///
-/// A waiter waits for one thing at a time: a look-up that has to wait replaces the waiter's earlier one.
+/// A waiter waits for one thing at a time: each look-up that is not out of range ends its earlier wait.
 pub type Waiter = u64;
 
 /// A chunk that could not be had.
@@ -197,6 +197,7 @@ impl ChunkCache {
             Some(index) if self.entries.get(index).state == State::Ready => {
                 self.stats.cache_hits.increment();
                 self.entries.touch(index);
+                self.waiters.forget(waiter);
                 index
             }
             Some(index) => {

@@ -198,6 +198,19 @@ fn one_read_serves_all_who_wait() {
 }
 
 #[test]
+fn who_found_something_else_is_not_told_of_the_past() {
+    let mut world = World::simple(8);
+    world.load(1);
+    world.controls[0].fail_next(1);
+    assert!(matches!(world.look(7, 0, 1), Found::Pending));
+    assert!(matches!(world.look(7, 0, 2), Found::Pending));
+    world.hit(1, 1);
+    world.settle();
+    world.hit(1, 2);
+    assert_eq!(world.woken(), []);
+}
+
+#[test]
 fn neighbours_are_read_together() {
     let mut world = World::simple(128);
     assert!(matches!(world.look(1, 20, 1), Found::Pending));
@@ -628,7 +641,10 @@ proptest! {
                 Step::Look { waiter, chunk, ahead } => {
                     let (waiter, chunk) = (waiter.into(), 1 + u64::from(chunk) % chunks);
                     match world.look(chunk, ahead.into(), waiter) {
-                        Found::Ready(slices) => pinned.push((chunk, slices)),
+                        Found::Ready(slices) => {
+                            pinned.push((chunk, slices));
+                            waiting.remove(&waiter);
+                        }
                         Found::Pending | Found::Starved => {
                             waiting.insert(waiter, chunk);
                         }
