@@ -5,6 +5,7 @@ use smoltcp::wire::TcpRepr;
 
 use super::connection::{Connection, State};
 use super::context::Context;
+use super::deadline::Deadline;
 use super::sequence::Seq;
 
 /// Longest round trip that a timestamp is believed to show.
@@ -92,7 +93,7 @@ impl Connection {
             }
         }
 
-        self.rto_at = (self.una != self.nxt).then(|| now + self.rto(&context.config));
+        self.arm_retransmission(context, now);
         if self.fin_sent() && self.una == self.queue.end() + 1 {
             self.on_fin_acknowledged(context, now);
         }
@@ -101,7 +102,7 @@ impl Connection {
     fn on_fin_acknowledged(&mut self, context: &Context, now: Instant) {
         self.state = match self.state {
             State::FinWait1 => {
-                self.fin_wait_at = Some(now + context.config.fin_wait_2_timeout);
+                self.fin_wait_at = Deadline::at(now + context.config.fin_wait_2_timeout);
                 State::FinWait2
             }
             State::Closing => State::TimeWait,
@@ -136,7 +137,7 @@ impl Connection {
         if window_bytes > self.window_bytes && (self.window_bytes == 0 || self.nxt == self.una) {
             // It was the window that we waited for, and not the path.
             self.rtt.forget_backoff();
-            self.rto_at = (self.nxt != self.una).then(|| now + self.rto(&context.config));
+            self.arm_retransmission(context, now);
             self.probe_due = false;
         }
         self.window_bytes = window_bytes;
@@ -144,12 +145,18 @@ impl Connection {
         self.window_from = (seq, ack);
     }
 
+    /// Sets the retransmission timer if anything is in flight, and else unsets it.
+    fn arm_retransmission(&mut self, context: &Context, now: Instant) {
+        let in_flight = self.una != self.nxt;
+        self.rto_at = if in_flight { Deadline::at(now + self.rto(&context.config)) } else { Deadline::NEVER };
+    }
+
     /// The retransmission or persist timer has expired (RFC 6298 §5, RFC 9293 §3.8.6.1).
     pub fn on_retransmission_timeout(&mut self, context: &Context, now: Instant) {
         let again = self.rtt.is_backed_off();
         self.rtt.back_off();
         self.timed = None;
-        self.rto_at = Some(now + self.rto(&context.config));
+        self.rto_at = Deadline::at(now + self.rto(&context.config));
         if self.nxt == self.una || self.window_bytes == 0 {
             // Nothing is lost: the peer's window is shut, and its opening may have been.
             self.probe_due = true;

@@ -48,7 +48,7 @@ pub enum CloseReason {
     Shutdown,
 }
 
-/// Where an application puts its answer: the sending half of one connection.
+/// Where an application puts its answer: the sending half of one connection. After `close` or `reset` nothing more is queued.
 pub trait Outbox {
     /// Time of this call.
     fn now(&self) -> Instant;
@@ -97,7 +97,11 @@ pub trait Application {
     /// arrived and after each call of `writable`, also when the peer has ended its direction meanwhile.
     fn receive(&mut self, session: &mut Self::Session, data: &[u8], out: &mut impl Outbox) -> usize;
 
-    /// The send queue has room, or somebody woke the connection.
+    /// The send queue has room, or somebody woke the connection ([`super::Stack::wake`]).
+    ///
+    /// It is called after `accept`, after bytes have arrived, again as long as that leads to something, and, when the queue was
+    /// left with less than a page of room, once a good part of it has been acknowledged. Who leaves room for a page and queues
+    /// nothing is not asked again before the next of these. Not called after [`Outbox::close`].
     fn writable(&mut self, session: &mut Self::Session, out: &mut impl Outbox);
 
     /// The peer ended its direction; everything before has been shown to `receive`, and `unread` bytes of it were not consumed.

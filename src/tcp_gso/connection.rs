@@ -6,6 +6,7 @@ use smoltcp::time::{Duration, Instant};
 use super::Config;
 use super::congestion::Congestion;
 use super::context::Context;
+use super::deadline::Deadline;
 use super::listener::HalfOpen;
 use super::receive_buffer::ReceiveBuffer;
 use super::recovery::{Flight, Recovery};
@@ -155,15 +156,15 @@ pub(super) struct Connection {
     pub challenged_at: Option<Instant>,
 
     /// Retransmission or persist timer.
-    pub rto_at: Option<Instant>,
+    pub rto_at: Deadline,
     /// Delayed acknowledgement.
-    pub delayed_ack_at: Option<Instant>,
+    pub delayed_ack_at: Deadline,
     /// The application's deadline.
-    pub application_at: Option<Instant>,
+    pub application_at: Deadline,
     /// End of FIN-WAIT-2.
-    pub fin_wait_at: Option<Instant>,
+    pub fin_wait_at: Deadline,
     /// When a head that found no page is tried again.
-    pub retry_at: Option<Instant>,
+    pub retry_at: Deadline,
 
     /// `writable` is to be called.
     pub wants_writable: bool,
@@ -223,11 +224,11 @@ impl Connection {
             ack_pending: false,
             ack_now: false,
             challenged_at: None,
-            rto_at: None,
-            delayed_ack_at: None,
-            application_at: None,
-            fin_wait_at: None,
-            retry_at: None,
+            rto_at: Deadline::NEVER,
+            delayed_ack_at: Deadline::NEVER,
+            application_at: Deadline::NEVER,
+            fin_wait_at: Deadline::NEVER,
+            retry_at: Deadline::NEVER,
             wants_writable: true,
             blocked: false,
         }
@@ -315,16 +316,18 @@ impl Connection {
     }
 
     /// When the peer will have acknowledged nothing for too long.
-    pub fn stalls_at(&self, config: &Config) -> Option<Instant> {
-        self.is_outstanding().then(|| self.progress_at + config.stall_timeout)
+    pub fn stalls_at(&self, config: &Config) -> Deadline {
+        if self.is_outstanding() { Deadline::at(self.progress_at + config.stall_timeout) } else { Deadline::NEVER }
     }
 
     /// The earliest of the connection's deadlines.
-    pub fn next_deadline(&self, config: &Config) -> Option<Instant> {
-        [self.rto_at, self.delayed_ack_at, self.application_at, self.fin_wait_at, self.retry_at, self.stalls_at(config)]
-            .into_iter()
-            .flatten()
-            .min()
+    pub fn next_deadline(&self, config: &Config) -> Deadline {
+        self.rto_at
+            .min(self.delayed_ack_at)
+            .min(self.application_at)
+            .min(self.fin_wait_at)
+            .min(self.retry_at)
+            .min(self.stalls_at(config))
     }
 
     /// The peer has something new to acknowledge; if that was not so before, its time begins now.

@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 
 use super::connection::{Connection, State, timestamp_value};
+use super::deadline::Deadline;
 use super::reply::Reply;
 use super::segment::{ACK, Fields, Handshake, Path, RST, SYN};
 use super::stack::{Live, Slot, Stack};
@@ -45,7 +46,7 @@ impl<A: Application> Stack<A> {
         if let Some(index) = self.free.pop() {
             return Some(index);
         }
-        self.slots.push(Box::new(Slot { generation: 0, is_ready: false, scheduled_at: None, live: None }));
+        self.slots.push(Box::new(Slot { generation: 0, is_ready: false, scheduled_at: Deadline::NEVER, live: None }));
         self.wheel.grow(self.slots.len());
         // The lists that a connection may be in grow with the table, not when it is served.
         self.free.reserve(self.slots.len() - self.free.len());
@@ -123,7 +124,7 @@ impl<A: Application> Stack<A> {
         let slot = &mut self.slots[index as usize];
         let Some(Live { mut connection, session }) = slot.live.take() else { return };
         slot.generation = slot.generation.wrapping_add(1);
-        slot.scheduled_at = None;
+        slot.scheduled_at = Deadline::NEVER;
         self.wheel.cancel(index);
         self.free.push(index);
         connection.queue.clear();
@@ -157,7 +158,7 @@ impl<A: Application> Stack<A> {
     pub(super) fn run_timers(&mut self, app: &mut A) -> bool {
         let mut worked = false;
         while let Some(index) = self.wheel.next_due(self.now) {
-            self.slots[index as usize].scheduled_at = None;
+            self.slots[index as usize].scheduled_at = Deadline::NEVER;
             worked |= self.fire(index, app);
         }
         while let Some(index) = self.listener.next_expired(self.now) {
@@ -180,38 +181,37 @@ impl<A: Application> Stack<A> {
         let (now, device_is_up) = (self.now, self.device_is_up);
         let Some(mut served) = self.served(index, app) else { return false };
         let connection = &mut *served.connection;
-        let is_due = |at: &Option<_>| at.is_some_and(|at| at <= now);
         let mut worked = false;
         if !device_is_up && connection.is_outstanding() {
             connection.progress_at = now;
         }
-        let stalled = is_due(&connection.stalls_at(&served.context.config));
-        if stalled || is_due(&connection.fin_wait_at) {
+        let stalled = connection.stalls_at(&served.context.config).is_due(now);
+        if stalled || connection.fin_wait_at.is_due(now) {
             if stalled {
                 served.context.stats.connections_reset_stalled.increment();
             }
             self.abort(index, CloseReason::TimedOut, app);
             return true;
         }
-        if is_due(&connection.rto_at) {
+        if connection.rto_at.is_due(now) {
             if device_is_up {
                 connection.on_retransmission_timeout(served.context, now);
                 worked = true;
             } else {
-                connection.rto_at = Some(now + connection.rto(&served.context.config));
+                connection.rto_at = Deadline::at(now + connection.rto(&served.context.config));
             }
         }
-        if is_due(&connection.delayed_ack_at) {
-            connection.delayed_ack_at = None;
+        if connection.delayed_ack_at.is_due(now) {
+            connection.delayed_ack_at = Deadline::NEVER;
             connection.ack_now = connection.ack_pending;
             worked = true;
         }
-        if is_due(&connection.retry_at) {
-            connection.retry_at = None;
+        if connection.retry_at.is_due(now) {
+            connection.retry_at = Deadline::NEVER;
             connection.wants_writable = true;
             worked = true;
         }
-        if is_due(&connection.application_at) {
+        if connection.application_at.is_due(now) {
             served.on_deadline();
             worked = true;
         }
@@ -232,7 +232,7 @@ impl<A: Application> Stack<A> {
             connection.rtt.forget_backoff();
             connection.timed = None;
             if connection.nxt != connection.una {
-                connection.rto_at = Some(self.now + connection.rto(&self.context.config));
+                connection.rto_at = Deadline::at(self.now + connection.rto(&self.context.config));
             }
             if connection.has_work() {
                 self.make_ready(index);

@@ -194,6 +194,9 @@ impl Listener {
 
     /// An entry whose time is over, if its SYN-ACK was repeated often enough; others are asked for again on the way.
     pub fn next_expired(&mut self, now: Instant) -> Option<u32> {
+        if self.len() == 0 {
+            return None;
+        }
         for retries in 0..=self.retries as usize {
             while let Some(index) = self.order[retries].first() {
                 if self.get(index).deadline > now {
@@ -215,6 +218,9 @@ impl Listener {
 
     /// When [`Listener::next_expired`] has to be asked again.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if self.len() == 0 {
+            return None;
+        }
         self.order.iter().filter_map(|list| list.first()).map(|index| self.get(index).deadline).min()
     }
 }

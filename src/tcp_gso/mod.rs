@@ -14,7 +14,7 @@
 //! | `send_queue`, `receive_buffer` | bytes that wait |
 //! | `scoreboard`, `recovery`, `congestion`, `rtt` | losses, rates, times |
 //! | `segment`, `checksum`, `reply` | headers on the way out; answers that belong to no connection |
-//! | `sequence`, `links`, `timers`, `context`, `config`, `info` | small parts |
+//! | `sequence`, `links`, `timers`, `deadline`, `context`, `config`, `info` | small parts |
 
 mod acknowledge;
 mod application;
@@ -24,6 +24,7 @@ mod config;
 mod congestion;
 mod connection;
 mod context;
+mod deadline;
 mod info;
 mod lifecycle;
 mod links;

@@ -5,6 +5,7 @@ use smoltcp::time::Instant;
 use super::Outbox;
 use super::connection::{Connection, HEAD_RETRY};
 use super::context::Context;
+use super::deadline::Deadline;
 use crate::rings::PageSlice;
 
 /// Most bytes that any queue may hold: sequence arithmetic needs everything within 2³¹. An application that goes by
@@ -54,7 +55,7 @@ impl Outbox for Sender<'_> {
         }
         let Some(slice) = self.context.heads.write(bytes) else {
             // Another connection's acknowledgement will free pages; nobody tells us.
-            self.connection.retry_at = Some(self.now + HEAD_RETRY);
+            self.connection.retry_at = Deadline::at(self.now + HEAD_RETRY);
             return false;
         };
         self.push(slice, false);
@@ -79,7 +80,7 @@ impl Outbox for Sender<'_> {
     }
 
     fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.connection.application_at = deadline;
+        self.connection.application_at = deadline.into();
     }
 
     fn unacknowledged_bytes(&self) -> usize {

@@ -7,6 +7,7 @@ use smoltcp::wire::TcpControl;
 use super::RxSegment;
 use super::connection::{Connection, State};
 use super::context::Context;
+use super::deadline::Deadline;
 use super::sequence::Seq;
 
 /// How long TS.Recent is believed (RFC 7323 §5.5).
@@ -154,7 +155,7 @@ impl Connection {
         self.rcv_nxt += 1;
         self.ack_pending = true;
         self.ack_now = true;
-        self.fin_wait_at = None;
+        self.fin_wait_at = Deadline::NEVER;
         self.state = match self.state {
             State::Established => State::CloseWait,
             State::FinWait1 => State::Closing,

@@ -6,6 +6,7 @@ use smoltcp::time::Instant;
 use super::Application;
 use super::connection::Connection;
 use super::context::Context;
+use super::deadline::Deadline;
 use super::outbox::Sender;
 use super::sequence::Seq;
 use crate::rings::{MAX_RX_SLICES, PAGE_BYTES};
@@ -39,14 +40,23 @@ impl<A: Application> Served<'_, A> {
 
     /// Payload has arrived: `first` is the number of its first byte, at or behind RCV.NXT and within the window.
     pub fn on_payload(&mut self, first: Seq, payload: &[&[u8]], skip_bytes: usize, take_bytes: usize) {
-        let parts = cut(payload, skip_bytes, take_bytes);
-        if first == self.connection.rcv_nxt {
-            self.on_in_order(&parts);
-        } else {
-            self.hold(first, &parts);
+        match payload {
+            [whole] => self.on_parts(first, &[&whole[skip_bytes..skip_bytes + take_bytes]]),
+            parts => self.on_parts(first, &cut(parts, skip_bytes, take_bytes)),
         }
+        // At least every second full segment is acknowledged at once (RFC 5681 §4.2).
+        let connection = &mut *self.connection;
+        connection.ack_now |= connection.rcv_nxt.bytes_past(connection.last_ack_sent) >= 2 * connection.mss_bytes;
         if self.connection.buffer.as_ref().is_some_and(|buffer| buffer.is_empty()) {
             self.context.buffers.give_back(self.connection.buffer.take().expect("it was just looked at"));
+        }
+    }
+
+    fn on_parts(&mut self, first: Seq, parts: &[&[u8]]) {
+        if first == self.connection.rcv_nxt {
+            self.on_in_order(parts);
+        } else {
+            self.hold(first, parts);
         }
     }
 
@@ -172,7 +182,7 @@ impl<A: Application> Served<'_, A> {
 
     /// The application's deadline has passed.
     pub fn on_deadline(&mut self) {
-        self.connection.application_at = None;
+        self.connection.application_at = Deadline::NEVER;
         self.call(|app, session, out| app.timeout(session, out));
         self.connection.wants_writable = true;
     }

@@ -11,6 +11,7 @@ use smoltcp::time::Instant;
 
 use super::connection::Connection;
 use super::context::Context;
+use super::deadline::Deadline;
 use super::listener::Listener;
 use super::serve::Served;
 use super::table::{Key, Place, Table};
@@ -28,7 +29,7 @@ pub(super) struct Slot<S> {
     /// It is in the ready list (perhaps since an earlier use).
     pub is_ready: bool,
     /// When its entry of the wheel fires, if it has one.
-    pub scheduled_at: Option<Instant>,
+    pub scheduled_at: Deadline,
     /// What lives there.
     pub live: Option<Live<S>>,
 }
@@ -206,7 +207,8 @@ impl<A: Application> Stack<A> {
         })
     }
 
-    /// Ends all connections with [`CloseReason::Shutdown`], each with a reset that the next `poll` sends.
+    /// Ends all connections with [`CloseReason::Shutdown`]. The next `poll` sends resets to as many as there is room for; who
+    /// gets none learns from the answer to its next segment, or from silence.
     pub fn shutdown(&mut self, app: &mut A) {
         for index in 0..self.slots.len() as u32 {
             if self.slots[index as usize].live.is_some() {
@@ -285,8 +287,8 @@ impl<A: Application> Stack<A> {
                     self.ready.push_front(index);
                 }
                 Output::Idle => {
-                    if connection.ack_pending && connection.delayed_ack_at.is_none() {
-                        connection.delayed_ack_at = Some(self.now + self.context.config.delayed_ack);
+                    if connection.ack_pending && !connection.delayed_ack_at.is_set() {
+                        connection.delayed_ack_at = Deadline::at(self.now + self.context.config.delayed_ack);
                     }
                     if connection.wants_writable {
                         self.make_ready(index);
@@ -302,10 +304,12 @@ impl<A: Application> Stack<A> {
     pub(super) fn schedule(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         let Some(live) = &slot.live else { return };
-        let Some(deadline) = live.connection.next_deadline(&self.context.config) else { return };
-        if slot.scheduled_at.is_none_or(|at| deadline < at) {
-            slot.scheduled_at = Some(deadline);
-            self.wheel.set(index, deadline);
+        let deadline = live.connection.next_deadline(&self.context.config);
+        if deadline < slot.scheduled_at
+            && let Some(at) = deadline.instant()
+        {
+            slot.scheduled_at = deadline;
+            self.wheel.set(index, at);
         }
     }
 }

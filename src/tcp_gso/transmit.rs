@@ -10,6 +10,7 @@ use smoltcp::time::Instant;
 use super::Config;
 use super::connection::{Connection, State};
 use super::context::Context;
+use super::deadline::Deadline;
 use super::reply::Reply;
 use super::segment::{
     ACK, FIN, Fields, MAX_HEADER_BYTES, MAX_SACK_BLOCKS, PSH, Path, header_bytes, sack_bytes, seal, write_headers,
@@ -54,27 +55,34 @@ struct Payload {
 
 impl Payload {
     /// Describes up to `bytes` bytes from `seq` on. Heads at the front are copied to `head`; with `copy_all` everything is.
-    fn collect(queue: &SendQueue, seq: Seq, bytes: usize, head: &mut [u8], max_slices: usize, copy_all: bool) -> Self {
-        let mut payload = Self::default();
+    fn collect(
+        &mut self,
+        queue: &SendQueue,
+        seq: Seq,
+        bytes: usize,
+        head: &mut [u8],
+        max_slices: usize,
+        copy_all: bool,
+    ) {
         let mut left = bytes;
         let (pieces, mut offset) = queue.pieces_from(seq);
         for piece in pieces {
             let mut take = (piece.slice.len() - offset).min(left);
-            if payload.slices.is_empty() && (copy_all || !piece.is_body) {
-                let copy = take.min(head.len() - payload.copied_bytes);
-                head[payload.copied_bytes..][..copy].copy_from_slice(&piece.slice.bytes()[offset..offset + copy]);
-                payload.copied_bytes += copy;
-                payload.copied_body_bytes += if piece.is_body { copy } else { 0 };
+            if self.slices.is_empty() && (copy_all || !piece.is_body) {
+                let copy = take.min(head.len() - self.copied_bytes);
+                head[self.copied_bytes..][..copy].copy_from_slice(&piece.slice.bytes()[offset..offset + copy]);
+                self.copied_bytes += copy;
+                self.copied_body_bytes += if piece.is_body { copy } else { 0 };
                 offset += copy;
                 take -= copy;
                 left -= copy;
             }
             if take > 0 {
-                if payload.slices.len() == max_slices {
+                if self.slices.len() == max_slices {
                     break;
                 }
-                payload.body_slices |= u32::from(piece.is_body) << payload.slices.len();
-                payload.slices.push(piece.slice.part(offset, take));
+                self.body_slices |= u32::from(piece.is_body) << self.slices.len();
+                self.slices.push(piece.slice.part(offset, take));
                 left -= take;
             }
             if left == 0 {
@@ -82,7 +90,6 @@ impl Payload {
             }
             offset = 0;
         }
-        payload
     }
 
     fn len(&self) -> usize {
@@ -277,7 +284,7 @@ impl Connection {
         let mut payload = Payload::default();
         if plan.bytes > 0 {
             let head = &mut transmitter.head[headers..head_end.max(headers)];
-            payload = Payload::collect(&self.queue, plan.seq, plan.bytes as usize, head, max_slices, copy_all);
+            payload.collect(&self.queue, plan.seq, plan.bytes as usize, head, max_slices, copy_all);
             let bytes = payload.len();
             if bytes < plan.bytes as usize && bytes > sizes.segment_bytes as usize {
                 // The slots did not suffice: a whole number of segments all the same.
@@ -384,9 +391,9 @@ impl Connection {
         if let Some(plan) = self.plan_new(room, sizes) {
             return Some(plan);
         }
-        if in_flight_bytes == 0 && !self.queue.is_empty() && self.rto_at.is_none() {
+        if in_flight_bytes == 0 && !self.queue.is_empty() && !self.rto_at.is_set() {
             // Only the peer's window can be in the way, and its opening may get lost.
-            self.rto_at = Some(now + self.rto(config));
+            self.rto_at = Deadline::at(now + self.rto(config));
         }
         let (from, to) = self.recovery.next_suspect(flight)?;
         self.plan_again(from, to, room, sizes)
@@ -466,8 +473,8 @@ impl Connection {
                 return;
             }
         }
-        if idle || self.rto_at.is_none() {
-            self.rto_at = Some(now + self.rto(&context.config));
+        if idle || !self.rto_at.is_set() {
+            self.rto_at = Deadline::at(now + self.rto(&context.config));
         }
     }
 
@@ -503,6 +510,6 @@ impl Connection {
         self.last_ack_sent = self.rcv_nxt;
         self.ack_pending = false;
         self.ack_now = false;
-        self.delayed_ack_at = None;
+        self.delayed_ack_at = Deadline::NEVER;
     }
 }

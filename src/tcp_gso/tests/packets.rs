@@ -207,6 +207,16 @@ fn data_without_an_answer_is_acknowledged_after_40_ms() {
 }
 
 #[test]
+fn every_second_full_segment_is_acknowledged_at_once() {
+    let (mut world, mut client) = World::connected();
+    let lines = b"x\n".repeat(MSS);
+    assert!(world.exchange(client.data(&lines[..MSS])).is_empty());
+    let sent = world.exchange(client.data(&lines[..MSS]));
+    assert_eq!((sent.len(), sent[0].ack), (1, Some(client.seq)));
+    assert!(world.exchange(client.data(&lines[..MSS])).is_empty());
+}
+
+#[test]
 fn a_session_that_waits_goes_on_when_it_is_woken() {
     let (mut world, mut client) = World::connected();
     assert!(world.exchange(client.data(b"W\n5\n")).is_empty());
@@ -353,6 +363,19 @@ fn a_window_that_opens_without_the_probe_is_used_at_once() {
     client.template.window = 0xffff;
     let sent = world.exchange(client.segment());
     assert_eq!(client.take(&sent), response(0, 3000), "from the probed byte on");
+}
+
+#[test]
+fn waiting_for_a_window_does_not_make_the_retransmission_timer_slow() {
+    let (mut world, mut client) = World::connected();
+    client.template.window = 0;
+    world.exchange(client.data(b"3000\n"));
+    world.run(Duration::from_secs(60));
+    client.template.window = 0xffff;
+    let lost = world.exchange(client.segment());
+    assert_eq!(total(&lost), HEAD_BYTES + 3000);
+    let again = world.run(ms(500));
+    assert!(!again.is_empty() && again[0].1.seq == lost[0].seq, "{again:?}");
 }
 
 #[test]
