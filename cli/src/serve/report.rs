@@ -13,7 +13,7 @@ use crate::terminal::{say, warn};
 const DAMAGES_SHOWN: usize = 10;
 
 /// Says that the server runs. `title` is what it serves.
-pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr]) {
+pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr], shell: Option<SocketAddr>) {
     for skipped in &volume.skipped_disks {
         warn(&skipped.to_string());
     }
@@ -41,6 +41,9 @@ pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr]) {
     }
     if directory.default_object().is_none() && directory.by_name(b"index.html").is_none() {
         say("  (there is no index.html, so / is answered with 404: put a file's name behind it)");
+    }
+    if let Some(at) = shell {
+        say(&format!("  shell: telnet {} {}", at.ip(), at.port()));
     }
     say("Press Ctrl-C to stop.");
 }

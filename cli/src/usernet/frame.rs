@@ -107,6 +107,18 @@ pub fn build(route: &Route, tcp: &TcpRepr<'_>, payload_bytes: usize) -> Headers 
     headers
 }
 
+/// The frame that `headers` (of [`build`]) and `payload` make, with its TCP checksum.
+pub fn with_checksum(route: &Route, headers: &[u8], payload: &[u8]) -> Vec<u8> {
+    let ip_bytes = match route.client {
+        IpAddress::Ipv4(_) => IPV4_HEADER_LEN,
+        IpAddress::Ipv6(_) => IPV6_HEADER_LEN,
+    };
+    let mut frame = [headers, payload].concat();
+    TcpPacket::new_unchecked(&mut frame[ETHERNET_HEADER_LEN + ip_bytes..])
+        .fill_checksum(&route.client, &route.appliance);
+    frame
+}
+
 /// A TCP segment from the appliance.
 #[derive(Debug)]
 pub struct FromAppliance<'a> {

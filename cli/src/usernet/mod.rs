@@ -10,6 +10,7 @@
 mod client;
 mod connection;
 mod frame;
+mod neighbour;
 mod pending;
 mod sockets;
 mod table;
@@ -29,7 +30,8 @@ use crate::terminal::warn;
 use client::Client;
 use connection::{Connection, SpareBuffers};
 use frame::Route;
-pub use sockets::{Listener, client_limit};
+pub use neighbour::{ROUTER_V4, ROUTER_V6};
+pub use sockets::{Listener, Purpose, client_limit};
 use table::{Key, Table};
 
 /// Most listening sockets: each needs an address of the appliance for itself, since only (client, listening socket) is unique.
@@ -76,8 +78,6 @@ pub fn appliance_addresses(listener: usize) -> (Ipv4Addr, Ipv6Addr) {
 pub struct BridgeConfig {
     /// The appliance's hardware address.
     pub hardware_address: [u8; 6],
-    /// The TCP port at which it serves.
-    pub serving_port: u16,
     /// Most clients at a time; more wait in the host's accept queue.
     pub clients_max: usize,
     /// Where sequence numbers begin.
@@ -281,16 +281,21 @@ impl Bridge {
         };
         self.next_sequence = self.next_sequence.wrapping_add(SEQUENCE_STEP);
         let (config, sequence, registry) = (&self.config, self.next_sequence, self.poll.registry());
+        let (port, behind_router) = self.listeners[usize::from(listener)].target();
         let inserted = self.table.insert(|key| -> io::Result<Client> {
             let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
             registry.register(&mut stream, key.token(), interest)?;
+            let client_hardware = match behind_router {
+                true => neighbour::ROUTER_HARDWARE,
+                false => frame::hardware_address(key.index, key.generation),
+            };
             let route = Route {
-                client_hardware: frame::hardware_address(key.index, key.generation),
+                client_hardware,
                 appliance_hardware: EthernetAddress(config.hardware_address),
                 client: address.ip().into(),
                 appliance,
             };
-            let connection = Connection::new(address.port(), config.serving_port, route.mss_bytes(), sequence);
+            let connection = Connection::new(address.port(), port, route.mss_bytes(), sequence);
             Ok(Client::new(listener, address, route, connection, stream))
         });
         // A socket that epoll does not take (out of memory) is dropped, which closes it.
@@ -309,8 +314,13 @@ impl Bridge {
             let Some(frame) = self.backend.take() else { break };
             taken += 1;
             if let Some(segment) = frame::parse(frame.head(), frame.slices()) {
-                let key =
-                    frame::table_place(segment.client_hardware).map(|(index, generation)| Key { index, generation });
+                let key = match segment.client_hardware {
+                    neighbour::ROUTER_HARDWARE => {
+                        let client = SocketAddr::new(segment.client.into(), segment.tcp.dst_port);
+                        neighbour::find(&self.table, segment.appliance.into(), client)
+                    }
+                    hardware => frame::table_place(hardware).map(|(index, generation)| Key { index, generation }),
+                };
                 let client = key.and_then(|key| Some((key, self.table.get_mut(key)?)));
                 match client {
                     Some((key, client)) if client.is_at(&segment) => {
@@ -319,6 +329,9 @@ impl Bridge {
                     }
                     _ => refuse(&mut self.backend, &self.config, &segment),
                 }
+            } else if let Some(answer) = neighbour::answer(frame.head()) {
+                // A ring that is full loses it; the appliance asks again.
+                let _ = self.backend.deliver(&[&answer], RxChecksum::Verified, None);
             }
             self.backend.complete(frame);
         }
@@ -428,7 +441,13 @@ fn send(backend: &mut MemoryBackend, client: &mut Client, flush: bool) -> Result
     while let Some(segment) = client.connection.next_segment(flush) {
         let headers = frame::build(&client.route, &segment.tcp, segment.bytes);
         let payload = &client.connection.outgoing()[segment.start..segment.start + segment.bytes];
-        backend.deliver(&[&headers, payload], RxChecksum::Verified, None)?;
+        if client.route.client_hardware == neighbour::ROUTER_HARDWARE {
+            // The control plane is an ordinary host: it looks at checksums itself.
+            let frame = frame::with_checksum(&client.route, &headers, payload);
+            backend.deliver(&[&frame], RxChecksum::Unknown, None)?;
+        } else {
+            backend.deliver(&[&headers, payload], RxChecksum::Verified, None)?;
+        }
         client.connection.sent(&segment);
     }
     Ok(())

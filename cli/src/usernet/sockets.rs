@@ -22,11 +22,29 @@ pub struct Listener {
     address: SocketAddr,
     /// An `accept` may find something.
     ready: bool,
+    /// The appliance's port that its clients reach.
+    port: u16,
+    /// What serves them is a host that answers by way of its router, not to where a segment came from.
+    behind_router: bool,
+}
+
+/// What a listening socket is for, and what is said of it when it can't be had.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose {
+    /// The option that says where to listen.
+    pub option: &'static str,
+    /// A port to propose.
+    pub proposed_port: u16,
+    /// The appliance's port that its clients reach.
+    pub port: u16,
+    /// What serves them is a host that answers by way of its router, not to where a segment came from.
+    pub behind_router: bool,
 }
 
 impl Listener {
     /// Listens at `address`; its port 0 is replaced by a free one.
-    pub fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+    pub fn bind(address: SocketAddr, purpose: &Purpose) -> anyhow::Result<Self> {
+        let option = purpose.option;
         let open = || -> io::Result<TcpListener> {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_nonblocking(true)?;
@@ -41,20 +59,20 @@ impl Listener {
             Ok(socket) => socket,
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 bail!(
-                    "{address} is taken by another program: choose another with --listen, such as --listen {}",
-                    SocketAddr::new(address.ip(), address.port().checked_add(1).unwrap_or(8080))
+                    "{address} is taken by another program: choose another with {option}, such as {option} {}",
+                    SocketAddr::new(address.ip(), address.port().checked_add(1).unwrap_or(purpose.proposed_port))
                 )
             }
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 bail!(
                     "listening at {address} is not permitted (ports below 1024 belong to root): choose another with \
-                    --listen, such as --listen {}",
-                    SocketAddr::new(address.ip(), 8080)
+                    {option}, such as {option} {}",
+                    SocketAddr::new(address.ip(), purpose.proposed_port)
                 )
             }
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
                 bail!(
-                    "{} is no address of this machine: choose another with --listen, such as --listen 127.0.0.1:{}",
+                    "{} is no address of this machine: choose another with {option}, such as {option} 127.0.0.1:{}",
                     address.ip(),
                     address.port()
                 )
@@ -62,12 +80,17 @@ impl Listener {
             Err(error) => return Err(error).with_context(|| format!("can't listen at {address}")),
         };
         let address = socket.local_addr().context("a listening socket has no address")?;
-        Ok(Self { socket, address, ready: false })
+        Ok(Self { socket, address, ready: false, port: purpose.port, behind_router: purpose.behind_router })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The appliance's port that its clients reach, and whether what serves them answers by way of its router.
+    pub fn target(&self) -> (u16, bool) {
+        (self.port, self.behind_router)
     }
 
     /// Has epoll report clients under `token`.

@@ -18,6 +18,7 @@ use super::*;
 
 const HARDWARE_ADDRESS: [u8; 6] = [6, 0, 0, 0, 0, 1];
 const MTU: usize = 1500;
+const HTTP: Purpose = Purpose { option: "--listen", proposed_port: 8080, port: 80, behind_router: false };
 
 /// The memory device as smoltcp's, without Ethernet: the sender of each connection's frames is remembered instead of asked for.
 struct Wire {
@@ -115,14 +116,10 @@ impl World {
         };
         let config = MemoryNetConfig { capabilities, verify: true, ..MemoryNetConfig::default() };
         let (net, backend) = memory_net(config, PagePool::new(256), Rc::new(Stats::default()));
-        let listeners: Vec<_> = listen.iter().map(|at| Listener::bind(at.parse().unwrap()).unwrap()).collect();
+        let listeners: Vec<_> = listen.iter().map(|at| Listener::bind(at.parse().unwrap(), &HTTP).unwrap()).collect();
         let addresses = listeners.iter().map(Listener::address).collect();
-        let config = BridgeConfig {
-            hardware_address: HARDWARE_ADDRESS,
-            serving_port: 80,
-            clients_max: 1000,
-            initial_sequence: u32::MAX - 500,
-        };
+        let config =
+            BridgeConfig { hardware_address: HARDWARE_ADDRESS, clients_max: 1000, initial_sequence: u32::MAX - 500 };
         let bridge = Bridge::new(config, backend, listeners).unwrap();
         let mut wire = Wire { net, senders: HashMap::new() };
         let now = smoltcp::time::Instant::ZERO;
