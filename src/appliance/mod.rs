@@ -181,12 +181,14 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         self.http.volume()
     }
 
-    /// Works until there is nothing to do (or for a number of rounds), then lets the platform sleep until there is.
+    /// Works until there is nothing to do (or for a number of rounds), then lets the platform sleep until there is; but not when
+    /// a mount or a shutdown has just ended, for which its owner may be waiting.
     ///
     /// # Errors
     /// What the platform says.
     pub fn turn<P: Platform>(&mut self, platform: &mut P) -> Result<(), P::Error> {
         let unix_s = platform.unix_s();
+        let awaited = (self.mount.is_some(), self.phase);
         let mut busy = true;
         for _ in 0..ROUNDS_A_TURN {
             busy = platform.work()?;
@@ -195,7 +197,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
                 break;
             }
         }
-        let awake = busy || self.arm();
+        let awake = busy || awaited != (self.mount.is_some(), self.phase) || self.arm();
         platform.wait_until(if awake { Some(platform.now()) } else { self.next_deadline() })
     }
 

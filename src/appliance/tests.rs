@@ -435,3 +435,22 @@ fn turns_do_what_there_is_to_do_and_sleep_in_between() {
     assert_eq!(appliance.stats().http_timeouts.get(), 1, "the connection at rest was closed in time");
     assert!(process.sleeps > 1 && turns < process.sleeps * 2 + 100, "{turns} turns, {} sleeps", process.sleeps);
 }
+
+#[test]
+fn a_turn_does_not_sleep_over_the_end_of_a_mount_or_a_shutdown() {
+    let mut world = World::new(&OBJECTS);
+    let World { appliance, client, now, .. } = &mut world;
+    let (begin, end) = (*now, *now + Duration::from_secs(1000));
+    let mut process = Process { client, now: begin, end, sleeps: 0 };
+    let mut result = None;
+    while result.is_none() {
+        let Ok(()) = appliance.turn(&mut process);
+        result = appliance.mount_result();
+    }
+    assert_eq!((result, process.now), (Some(Ok(())), begin));
+    appliance.shutdown(process.now, Duration::from_secs(10));
+    while !appliance.is_stopped() {
+        let Ok(()) = appliance.turn(&mut process);
+    }
+    assert!(process.now < begin + Duration::from_secs(10), "nobody was connected");
+}
