@@ -30,7 +30,8 @@ pub enum Key {
 enum Escape {
     #[default]
     None,
-    Escape,
+    /// ESC has come.
+    Begun,
     /// Within a control sequence, with its numeric parameter so far.
     Sequence(u8),
 }
@@ -57,7 +58,7 @@ impl Editor {
     pub fn key(&mut self, byte: u8, show: &mut dyn FnMut(&[u8])) -> Key {
         let after_cr = core::mem::replace(&mut self.after_cr, byte == b'\r');
         match core::mem::take(&mut self.escape) {
-            Escape::Escape if byte == b'[' || byte == b'O' => {
+            Escape::Begun if byte == b'[' || byte == b'O' => {
                 self.escape = Escape::Sequence(0);
                 return Key::Editing;
             }
@@ -65,7 +66,7 @@ impl Editor {
                 self.sequence(byte, parameter, show);
                 return Key::Editing;
             }
-            Escape::Escape | Escape::None => {}
+            Escape::Begun | Escape::None => {}
         }
         match byte {
             // Telnet ends a line with CR LF or CR NUL, a script with LF.
@@ -94,7 +95,7 @@ impl Editor {
                 let head = self.line[..self.cursor].trim_end_matches(' ');
                 self.delete(head.rfind(' ').map_or(0, |blank| blank + 1), self.cursor, show);
             }
-            0x1b => self.escape = Escape::Escape,
+            0x1b => self.escape = Escape::Begun,
             0x20.. => self.insert(byte, show),
             _ => {}
         }

@@ -19,7 +19,7 @@ pub struct Client {
     pub interface: Interface,
     pub sockets: SocketSet<'static>,
     /// Called with every frame that the client sends.
-    pub mangle: fn(&mut Vec<u8>, &mut u64),
+    pub mangle: fn(&mut [u8], &mut u64),
     /// State of `mangle`.
     pub seed: u64,
     cable: Cable,

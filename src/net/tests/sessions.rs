@@ -278,10 +278,10 @@ fn half_open_connections_give_their_sockets_back() {
 }
 
 /// Changes a byte behind the addresses of every other frame, and makes its checksums right again.
-fn change_a_byte(frame: &mut Vec<u8>, seed: &mut u64) {
+fn change_a_byte(frame: &mut [u8], seed: &mut u64) {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     let random = (*seed >> 33) as usize;
-    if random % 2 == 0 && frame.len() > 34 {
+    if random.is_multiple_of(2) && frame.len() > 34 {
         let at = 34 + random / 2 % (frame.len() - 34);
         frame[at] ^= 1 << (random >> 20 & 7);
         super::control::fix_checksums(frame);
