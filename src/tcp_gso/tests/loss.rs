@@ -191,6 +191,46 @@ fn a_lost_retransmission_is_found_by_the_timer() {
 }
 
 #[test]
+fn one_segment_a_flight_is_timed_and_none_that_was_sent_again() {
+    let mut world = World::plain();
+    let mut client = world.connect_over(Segment { seq: 1000, mss: Some(1460), ..SEGMENT }, ms(8));
+    assert_eq!(world.info().smoothed_rtt, Some(ms(8)));
+    let first = world.exchange(client.data(b"100\n"));
+    world.now += ms(10);
+    let second = world.exchange(client.data(b"100\n"));
+    world.now += ms(6);
+    client.take(&first);
+    world.exchange(client.segment());
+    assert_eq!(world.info().smoothed_rtt, Some(ms(9)), "16 ms for the first");
+    client.take(&second);
+    world.exchange(client.segment());
+    assert_eq!(world.info().smoothed_rtt, Some(ms(9)), "the second was not timed");
+    // Karn: sent again, nobody knows which one was acknowledged.
+    world.exchange(client.data(b"100\n"));
+    let again = world.run(ms(300));
+    assert_eq!(again.len(), 1);
+    client.take(&[again[0].1.clone()]);
+    world.exchange(client.segment());
+    assert_eq!(world.info().smoothed_rtt, Some(ms(9)));
+}
+
+#[test]
+fn a_timestamp_measures_what_was_sent_again() {
+    let mut world = World::plain();
+    let syn = Segment { seq: 1000, mss: Some(1460), timestamp: Some((5, 0)), ..SEGMENT };
+    let mut client = world.connect_over(syn, ms(8));
+    world.exchange(client.data(b"100\n"));
+    let again = world.run(ms(300));
+    assert_eq!(again.len(), 1);
+    client.take(&[again[0].1.clone()]);
+    client.template.timestamp = Some((6, again[0].1.timestamp.unwrap().0));
+    // Sent again after 24 + 200 ms, acknowledged after 300.
+    world.exchange(client.segment());
+    let rtt = world.info().smoothed_rtt.unwrap();
+    assert!(rtt > ms(14) && rtt < ms(19), "{rtt}");
+}
+
+#[test]
 fn idleness_brings_the_window_back_to_the_initial_one() {
     let mut world = World::plain();
     let mut client = world.connect(Segment { seq: 1000, mss: Some(1460), ..SEGMENT });
