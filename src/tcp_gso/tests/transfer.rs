@@ -4,7 +4,7 @@ use smoltcp::time::Duration;
 
 use super::devices::capabilities;
 use super::link::{Sim, Trouble};
-use super::world::World;
+use super::world::{HEAD_BYTES, SEGMENT, Segment, World, body_byte};
 use crate::rings::Capabilities;
 use crate::tcp_gso::Config;
 
@@ -80,22 +80,42 @@ fn sequence_numbers_wrap_on_the_way() {
     // The initial number follows the clock at a tick of 4 µs: begin when it is about to wrap.
     for before in [1u32, 1000, 100_000, 250_000] {
         let mut world = World::plain();
-        let reply = world.exchange(super::world::Segment {
-            control: smoltcp::wire::TcpControl::Syn,
-            port: 10_000,
-            ..super::world::SEGMENT
-        });
+        let reply = world.exchange(Segment { control: smoltcp::wire::TcpControl::Syn, port: 10_000, ..SEGMENT });
         let ticks = reply[0].seq.wrapping_neg().wrapping_sub(before);
-        world.exchange(super::world::Segment {
-            control: smoltcp::wire::TcpControl::Rst,
-            seq: 1,
-            port: 10_000,
-            ..super::world::SEGMENT
-        });
+        world.exchange(Segment { control: smoltcp::wire::TcpControl::Rst, seq: 1, port: 10_000, ..SEGMENT });
         world.now += Duration::from_micros(4 * u64::from(ticks));
         let mut sim = Sim::new(world, BAD, Duration::from_millis(1), false, before.into());
         sim.fetch(&[400_000, 1, 70_000], 60_000);
         sim.run(Duration::from_secs(600));
         assert!(sim.world.stats.tcp_retransmitted_bytes.get() > 0);
     }
+}
+
+#[test]
+fn one_connection_carries_more_than_its_sequence_space() {
+    let total = (1usize << 32) + 100_000_000;
+    let mut world = World::plain();
+    let syn = Segment { seq: 5, mss: Some(1460), window_scale: Some(8), ..SEGMENT };
+    let mut client = world.connect(syn);
+    world.deliver(client.data(alloc::format!("{total}\n").as_bytes()));
+    let mut got = 0;
+    while got < HEAD_BYTES + total {
+        while world.stack.poll(world.now, &mut world.app, &mut world.queue) {}
+        assert!(!world.queue.frames.is_empty(), "nothing comes behind {got}");
+        for frame in world.queue.frames.drain(..) {
+            let seq = u32::from_be_bytes(frame.head[38..42].try_into().unwrap());
+            assert_eq!(seq, client.ack);
+            let mut bytes = frame.head.len() - 54;
+            for slice in &frame.slices {
+                assert_eq!(slice.bytes()[0], body_byte(got + bytes - HEAD_BYTES));
+                bytes += slice.len();
+            }
+            got += bytes;
+            client.ack = client.ack.wrapping_add(bytes as u32);
+        }
+        world.deliver(client.segment());
+    }
+    assert_eq!(got, HEAD_BYTES + total);
+    assert_eq!(world.info().acknowledged_bytes, got as u64);
+    assert_eq!(world.stats.tcp_retransmitted_bytes.get(), 0);
 }
