@@ -1,6 +1,6 @@
 //! One client: its host socket and the client half of its connection, joined.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
@@ -103,14 +103,11 @@ impl Client {
     fn write(&mut self) -> io::Result<bool> {
         for _ in 0..ROUNDS {
             let Some(pending) = self.connection.pending().filter(|_| self.writable) else { break };
-            let slices = pending.io_slices();
-            let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
-            match self.stream.write_vectored(&slices) {
-                Ok(written) => {
-                    drop(slices);
+            match pending.write_to(&mut self.stream) {
+                Ok((written, all)) => {
                     self.connection.written(written);
                     // A short write means a full socket: epoll will tell of room (epoll(7)).
-                    self.writable = written == bytes;
+                    self.writable = all;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -19,7 +19,7 @@ use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber};
 use super::pending::Pending;
 
 /// How much the appliance may send beyond what the host socket has taken, in bytes.
-pub const WINDOW_BYTES: usize = 512 << 10;
+pub const WINDOW_BYTES: usize = 256 << 10;
 
 /// Shift of the window field (RFC 7323 §2.2).
 const WINDOW_SCALE: u8 = 4;

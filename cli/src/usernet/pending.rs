@@ -1,7 +1,7 @@
 //! Bytes on their way to a host socket: the appliance's own pages, and copies of the response heads between them.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{self, IoSlice, Write};
 
 use arrayvec::ArrayVec;
 use minicache::rings::PageSlice;
@@ -56,21 +56,26 @@ impl Pending {
         self.pieces.push_back(Piece::Slice(slice));
     }
 
-    /// The first bytes of the queue, as many as one `writev` takes.
-    pub fn io_slices(&self) -> ArrayVec<IoSlice<'_>, MAX_IO_SLICES> {
+    /// Gives the first bytes of the queue to one `writev`. Returns how many bytes it took, and whether that is all that it was
+    /// given. They stay in the queue until [`Pending::advance`].
+    pub fn write_to(&self, socket: &mut impl Write) -> io::Result<(usize, bool)> {
+        let mut slices = ArrayVec::<IoSlice<'_>, MAX_IO_SLICES>::new();
         let mut copies = &self.copies[self.copies_done..];
-        self.pieces
-            .iter()
-            .take(MAX_IO_SLICES)
-            .map(|piece| match piece {
+        let mut given = 0;
+        for piece in self.pieces.iter().take(MAX_IO_SLICES) {
+            let bytes = match piece {
                 Piece::Copy(length) => {
                     let (bytes, rest) = copies.split_at(*length);
                     copies = rest;
-                    IoSlice::new(bytes)
+                    bytes
                 }
-                Piece::Slice(slice) => IoSlice::new(slice.bytes()),
-            })
-            .collect()
+                Piece::Slice(slice) => slice.bytes(),
+            };
+            given += bytes.len();
+            slices.push(IoSlice::new(bytes));
+        }
+        let written = socket.write_vectored(&slices)?;
+        Ok((written, written == given))
     }
 
     /// Takes the first `bytes` bytes off: they have been written.
@@ -120,6 +125,28 @@ mod tests {
     use super::*;
     use minicache::rings::PagePool;
 
+    /// A socket that takes no more than `limit` bytes at a time.
+    struct Sink<'a> {
+        taken: &'a mut Vec<u8>,
+        limit: usize,
+    }
+
+    impl Write for Sink<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let before = self.taken.len();
+            self.taken.extend(slices.iter().flat_map(|slice| slice.iter()).take(self.limit));
+            Ok(self.taken.len() - before)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn pieces_come_out_in_order_whatever_is_written_at_a_time() {
         let pool = PagePool::new(2);
@@ -136,11 +163,9 @@ mod tests {
             drop(page);
             let mut written = Vec::new();
             while !pending.is_empty() {
-                let flat: Vec<u8> = pending.io_slices().iter().flat_map(|slice| slice.to_vec()).collect();
-                assert_eq!(flat.len(), pending.len());
-                let step = step.min(flat.len());
-                written.extend_from_slice(&flat[..step]);
-                pending.advance(step);
+                let (bytes, all) = pending.write_to(&mut Sink { taken: &mut written, limit: step }).unwrap();
+                assert_eq!((bytes, all), (step.min(pending.len()), step >= pending.len()));
+                pending.advance(bytes);
             }
             assert_eq!(written, b"head0123456789second34");
             assert_eq!(pool.in_use(), 0, "what is written is let go of");

@@ -13,6 +13,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that the host queues for us while accepting pauses.
 const BACKLOG: i32 = 4096;
 
+/// Unsent bytes that the host keeps for a client (tcp(7), `TCP_NOTSENT_LOWAT`; accepted sockets inherit it). The host's own limit
+/// is megabytes: a thousand clients that don't read would fill gigabytes, and what comes from there has left the caches.
+const UNSENT_MAX_BYTES: u32 = 64 << 10;
+
 /// Files and sockets that are not clients: the served folder's, epoll's, the listening ones', and a reserve.
 const RESERVED_FILES: u64 = 512;
 
@@ -51,6 +55,7 @@ impl Listener {
             socket.set_reuse_address(true)?;
             // Accepted sockets inherit it: a response must not wait for the acknowledgement of the one before.
             socket.set_tcp_nodelay(true)?;
+            socket.set_tcp_notsent_lowat(UNSENT_MAX_BYTES)?;
             socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
             Ok(TcpListener::from_std(socket.into()))

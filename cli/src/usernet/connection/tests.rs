@@ -80,7 +80,8 @@ impl Script {
     /// Writes up to `limit` pending bytes to the host.
     fn write(&mut self, limit: usize) -> Vec<u8> {
         let Some(pending) = self.connection.pending() else { return Vec::new() };
-        let mut bytes: Vec<u8> = pending.io_slices().iter().flat_map(|slice| slice.to_vec()).collect();
+        let mut bytes = Vec::new();
+        pending.write_to(&mut bytes).unwrap();
         bytes.truncate(limit);
         self.connection.written(bytes.len());
         bytes
