@@ -31,7 +31,10 @@ const RECENT_PAGES: usize = 64;
 pub struct PagePool(Rc<Inner>);
 
 struct Inner {
+    /// The first page.
     base: NonNull<u8>,
+    /// What `base` lies in.
+    allocation: NonNull<u8>,
     count: u32,
     /// References to each page; 0 means free.
     references: Box<[Cell<u32>]>,
@@ -85,11 +88,14 @@ impl PagePool {
         let layout = Self::layout(pages);
         // SAFETY: the layout's size is not zero, since `pages` is not.
         let memory = unsafe { alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        let Some(allocation) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        // SAFETY: the layout has a page more than the pool, so that its pages begin at the first border within.
+        let base = unsafe { allocation.add(allocation.align_offset(PAGE_BYTES)) };
         let mut map = BitVec::repeat(true, pages);
         map.set_uninitialized(false);
         Self(Rc::new(Inner {
             base,
+            allocation,
             count: pages as u32,
             references: vec![Cell::new(0); pages].into_boxed_slice(),
             free: RefCell::new(FreeMap { map: map.into_boxed_bitslice(), recent: ArrayVec::new(), cursor: 0 }),
@@ -98,8 +104,10 @@ impl PagePool {
         }))
     }
 
+    /// Of the pool's allocation. Its alignment is an allocator's usual one: more makes hosts clear the memory themselves, where
+    /// otherwise they hand out untouched zero pages, which take no memory before they are used.
     fn layout(pages: usize) -> Layout {
-        Layout::from_size_align(pages * PAGE_BYTES, PAGE_BYTES).expect("a pool fits the address space")
+        Layout::from_size_align((pages + 1) * PAGE_BYTES, align_of::<u128>()).expect("a pool fits the address space")
     }
 
     /// Takes a free page. Its content is whatever it last held. `None` when every page is in use.
@@ -156,8 +164,8 @@ impl fmt::Debug for PagePool {
 impl Drop for Inner {
     fn drop(&mut self) {
         debug_assert_eq!(self.in_use.get(), 0);
-        // SAFETY: `base` was allocated with this layout, and no page is in use: pages hold a count of the pool's `Rc`.
-        unsafe { dealloc(self.base.as_ptr(), PagePool::layout(self.count as usize)) };
+        // SAFETY: it was allocated with this layout, and no page is in use: pages hold a count of the pool's `Rc`.
+        unsafe { dealloc(self.allocation.as_ptr(), PagePool::layout(self.count as usize)) };
     }
 }
 
