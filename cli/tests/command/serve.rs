@@ -25,7 +25,7 @@ struct Server {
 
 impl Server {
     fn start(paths: &[impl AsRef<OsStr>], options: &[&str]) -> Self {
-        let mut child = minicache(&["serve"])
+        let mut child = minicache(&["serve", "--shell", "none"])
             .args(paths)
             .args(options)
             .stdout(Stdio::piped())
