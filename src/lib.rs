@@ -24,6 +24,7 @@
 //! | [`tcp_gso`] | the TCP that serves: small receive, large zero-copy send with segmentation offload |
 //! | [`cache`] | SHFS (format, volume, directory) and the chunk cache over block devices |
 //! | [`http`] | requests, responses, and the session that feeds object pages into a connection |
+//! | [`shell`] | µShell: telnet, line editing, the operator's commands |
 //! | [`platform`] | what an appliance asks of the world under it |
 //! | [`stats`] | every counter, named once |
 //! | [`appliance`] | the event loop that joins the rooms |

@@ -29,7 +29,9 @@ fn with_seed<R>(seed: u64, world: impl Fn(u64) -> R) -> R {
     let given = env::var(SEED_VARIABLE).ok().map(|seed| seed.parse().expect("the seed is a number"));
     let seed = given.unwrap_or(seed);
     panic::catch_unwind(AssertUnwindSafe(|| world(seed))).unwrap_or_else(|cause| {
-        eprintln!("seed {seed} fails; to replay it: {SEED_VARIABLE}={seed} cargo test -p minicache --test system");
+        eprintln!(
+            "seed {seed} fails; to replay it: {SEED_VARIABLE}={seed} cargo test -p minicache --test system world_1"
+        );
         panic::resume_unwind(cause)
     })
 }

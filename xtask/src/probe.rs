@@ -22,19 +22,22 @@ const EVIDENCE: &[u8] = b"Appliance";
 
 /// Links the appliance without std.
 pub fn run() -> Result<()> {
-    let program = link("default-features = false", &target().join("probe"))?;
+    let program = link("default-features = false", "freestanding")?;
     eprintln!("xtask: {} is whole without std", program.display());
     Ok(())
 }
 
-/// Generates the probe's package in `directory`, with these features of the appliance, builds and links it.
-fn link(features: &str, directory: &Path) -> Result<PathBuf> {
+/// Generates the probe's package in a directory of this name, with these features of the appliance, builds and links it.
+fn link(features: &str, name: &str) -> Result<PathBuf> {
     let root = root();
+    let probes = target().join("probe");
+    let directory = &probes.join(name);
     fs::create_dir_all(directory).with_context(|| format!("{} can't be made", directory.display()))?;
     let path = directory.join("Cargo.toml");
     fs::write(&path, manifest(&root, features)).with_context(|| format!("{} can't be written", path.display()))?;
     fs::copy(root.join("Cargo.lock"), directory.join("Cargo.lock")).context("Cargo.lock can't be copied")?;
-    let built = directory.join("target");
+    // One for all of them, so that what they depend on is built once.
+    let built = probes.join("target");
     quiet_step(cargo().current_dir(directory).args(["build", "--quiet", "--target-dir"]).arg(&built))?;
 
     let program = directory.join("probe.elf");
@@ -58,7 +61,7 @@ fn manifest(root: &Path, features: &str) -> String {
          [lib]\npath = {source}\ncrate-type = [\"staticlib\"]\n\n\
          [dependencies]\nminicache = {{ path = {appliance}, {features} }}\n\
          smoltcp = {{ version = \"*\", default-features = false }}\n\n\
-         [profile.dev]\npanic = \"abort\"\n"
+         [profile.dev]\npanic = \"abort\"\ndebug = false\n"
     )
 }
 
@@ -68,7 +71,7 @@ mod tests {
 
     #[test]
     fn std_is_found_where_it_is() {
-        let error = link("features = [\"std\"]", &target().join("probe-with-std")).unwrap_err();
+        let error = link("features = [\"std\"]", "with-std").unwrap_err();
         assert!(error.to_string().contains("`panic_impl`"), "a second panic handler must be what fails: {error}");
     }
 }

@@ -18,7 +18,7 @@ pub struct Tool {
 
 /// Every such program. The tests named here skip themselves, and say so, when theirs is missing.
 pub const TOOLS: &[Tool] =
-    &[Tool { program: "curl", package: "curl", used_by: "the tests that fetch from `minicache serve` with curl" }];
+    &[Tool { program: "curl", package: "curl", used_by: "the test of the command that fetches demofs with curl" }];
 
 /// Makes sure that the tools are there, or says which tests are not run for want of them.
 pub fn provide(tools: &[Tool]) {

@@ -15,9 +15,9 @@ use crate::support::{fail, fixtures, members, minicache, succeed};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server; killed when dropped.
-struct Server {
+pub struct Server {
     child: Child,
-    addresses: Vec<SocketAddr>,
+    pub addresses: Vec<SocketAddr>,
     greeting: Vec<String>,
     stdout: BufReader<ChildStdout>,
     stderr: ChildStderr,
@@ -50,7 +50,7 @@ impl Server {
     }
 
     /// A server of `folder` at a free port.
-    fn of(folder: &Path) -> Self {
+    pub fn of(folder: &Path) -> Self {
         Self::start(&[folder], &["--listen", "127.0.0.1:0"])
     }
 
@@ -58,12 +58,12 @@ impl Server {
         Client::new(self.addresses[0])
     }
 
-    fn signal(&self) {
+    pub fn signal(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
     /// Waits for the end, which must be in order, and returns what was said: standard output, standard error.
-    fn finish(mut self) -> (String, String) {
+    pub fn finish(mut self) -> (String, String) {
         let status = self.child.wait().unwrap();
         let (mut out, mut err) = (String::new(), String::new());
         self.stdout.read_to_string(&mut out).unwrap();
