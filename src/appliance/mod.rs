@@ -20,7 +20,9 @@ mod shared_disks;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::hash::Hasher;
 use core::task::Poll;
@@ -29,7 +31,7 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::TcpControl;
 
 use crate::cache::ChunkCache;
-use crate::cache::shfs::{Mount, MountConfig, MountError, Volume};
+use crate::cache::shfs::{MAX_DISKS, Mount, MountConfig, MountError, Volume};
 use crate::http::HttpServer;
 use crate::net::{Network, SESSIONS};
 use crate::platform::Platform;
@@ -49,6 +51,9 @@ const ROUNDS_A_TURN: usize = 16;
 /// How long the resets of a shutdown may wait for a ring that is full or a device that is down.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Least time between two mounts because of changes.
+const RENEW_INTERVAL: Duration = Duration::from_millis(200);
+
 /// One appliance: a network queue, disks, and everything between them.
 pub struct Appliance<N: NetQueue, B: BlockDevice> {
     config: ApplianceConfig,
@@ -63,6 +68,11 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
     mount_secret: [u8; 16],
     /// [`Appliance::mount`] was called while a mount was under way.
     mount_again: bool,
+    /// What the disks show has changed; it is mounted anew from then on.
+    stale: bool,
+    renew_at: Instant,
+    /// Gives the disk for each mount of "all" disks, where the world makes it anew.
+    disk_source: Option<DiskSource<B>>,
     /// The disks to mount from; none stands for all.
     mount_disks: Vec<usize>,
     /// How the latest mount ended.
@@ -77,6 +87,9 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
     cache_pages: PagePool,
     stats: Rc<Stats>,
 }
+
+/// Makes a disk, or says why it can't.
+pub type DiskSource<B> = Box<dyn FnMut() -> Result<B, String>>;
 
 /// How far a shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +141,9 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             mount: None,
             mount_secret: subkey(&secret, 3),
             mount_again: false,
+            stale: false,
+            renew_at: Instant::ZERO,
+            disk_source: None,
             mount_disks: Vec::new(),
             mount_outcome: None,
             mount_told: false,
@@ -160,9 +176,54 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         }
     }
 
+    /// What the disk source shows has changed: it will be mounted anew, soon.
+    pub fn set_stale(&mut self) {
+        self.stale = true;
+    }
+
+    /// From now on [`Appliance::mount`] asks `source` for a disk, and mounts that alone. Disks that nobody uses any more are
+    /// given up for it.
+    pub fn set_disk_source(&mut self, source: DiskSource<B>) {
+        self.disk_source = Some(source);
+        self.http.set_renewable();
+    }
+
+    /// Puts a new disk in the place of one that nobody uses, or behind the others. Returns its number; an error if there
+    /// are as many as there can be.
+    fn attach_disk(&mut self, disk: B) -> Result<usize, MountError> {
+        let cache = self.http.cache();
+        let free = (0..self.disks.len()).find(|&number| !cache.uses_disk(number));
+        match free {
+            Some(number) => {
+                self.disks[number] = disk;
+                self.shared_disks.exchange(number);
+                Ok(number)
+            }
+            None if self.disks.len() < MAX_DISKS => {
+                self.disks.push(disk);
+                Ok(self.disks.len() - 1)
+            }
+            None => Err(MountError::DiskCount(self.disks.len() + 1)),
+        }
+    }
+
     fn begin_mount(&mut self) {
+        if self.mount_disks.is_empty()
+            && let Some(source) = &mut self.disk_source
+        {
+            let disk = source().map_err(MountError::NoDisk);
+            match disk.and_then(|disk| self.attach_disk(disk)) {
+                Ok(number) => self.mount_disks.push(number),
+                Err(error) => {
+                    self.mount_outcome = Some(Err(error));
+                    self.mount_told = false;
+                    return;
+                }
+            }
+        }
         let (secret, directory_max_bytes) = (self.mount_secret, self.config.directory_bytes);
         self.shared_disks.begin(self.disks.len(), &self.mount_disks);
+        self.mount_disks.clear();
         self.mount_outcome = None;
         self.mount_told = false;
         self.mount = Some(Mount::new(MountConfig { secret, directory_max_bytes }));
@@ -218,6 +279,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         busy |= self.poll_cache();
         let tcp = &mut self.tcp;
         self.http.wakes(|id| tcp.wake(id));
+        busy |= self.renew(now);
         busy |= self.tcp.poll(now, &mut self.http, &mut self.net);
         self.shell.tick(now);
         busy |= self.network.poll(now, &mut self.net, &mut self.shell);
@@ -257,6 +319,18 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
                 }
             });
         })
+    }
+
+    /// Mounts anew when what the disks show has changed, but not again and again while it keeps changing.
+    fn renew(&mut self, now: Instant) -> bool {
+        self.stale |= self.http.take_stale();
+        if !self.stale || self.disk_source.is_none() || now < self.renew_at || self.mount.is_some() {
+            return false;
+        }
+        self.stale = false;
+        self.renew_at = now + RENEW_INTERVAL;
+        self.mount();
+        true
     }
 
     fn run_shell(&mut self) -> bool {
@@ -336,7 +410,8 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             Phase::Stopped => return None,
         };
         let pressure = self.pressure.next_deadline(self.http.cache().starved());
-        [self.tcp.next_deadline(), self.network.next_deadline(), self.shell.next_deadline(), pressure, phase]
+        let renew = (self.stale && self.disk_source.is_some()).then_some(self.renew_at);
+        [self.tcp.next_deadline(), self.network.next_deadline(), self.shell.next_deadline(), pressure, phase, renew]
             .into_iter()
             .flatten()
             .min()

@@ -48,6 +48,13 @@ impl SharedDisks {
         }
     }
 
+    /// Another disk stands in this place: what the old one said is nothing to anybody.
+    pub fn exchange(&mut self, disk: usize) {
+        if let Some(kept) = self.kept.get_mut(disk) {
+            *kept = Default::default();
+        }
+    }
+
     /// True while something is kept for the cache, so that it has to look through a view.
     pub fn has_kept(&self) -> bool {
         self.kept.iter().any(|kept| {

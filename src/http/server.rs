@@ -1,7 +1,7 @@
 //! The HTTP server: what all connections share, and the border to the serving TCP.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use smoltcp::time::Instant;
@@ -12,7 +12,7 @@ use super::response::{CommonFields, HeadBuffer};
 use super::session::Session;
 use crate::cache::shfs::{ObjectId, Volume};
 use crate::cache::{AttachError, ChunkCache, Lookup, SourceId, Waiter};
-use crate::rings::Page;
+use crate::rings::{BlockError, Page};
 use crate::stats::Stats;
 use crate::tcp_gso::{Application, CloseReason, ConnectionId, Outbox, Peer};
 
@@ -64,7 +64,14 @@ pub struct HttpServer {
     pub(super) common: CommonFields,
     pub(super) head: Box<HeadBuffer>,
     /// Connections whose chunk could not be read, until they notice.
-    failed: BTreeSet<Waiter>,
+    failed: BTreeMap<Waiter, BlockError>,
+    /// A new volume can be had when what the disks show has changed.
+    renewable: bool,
+    /// It has changed.
+    stale: bool,
+    /// Connections that wait for the new volume, and those that have to be told of it.
+    awaiting: Vec<Waiter>,
+    renewed: Vec<Waiter>,
     /// The server is being ended: no connection persists.
     pub(super) draining: bool,
 }
@@ -80,7 +87,11 @@ impl HttpServer {
             retired: Vec::new(),
             common: CommonFields::new(0),
             head: Box::default(),
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            renewable: false,
+            stale: false,
+            awaiting: Vec::new(),
+            renewed: Vec::new(),
             draining: false,
         }
     }
@@ -97,7 +108,27 @@ impl HttpServer {
         };
         self.retired.extend(core::mem::replace(&mut self.served, new));
         self.detach_unused();
+        self.renewed.append(&mut self.awaiting);
         Ok(())
+    }
+
+    /// From now on, a response whose object has changed on the disks before it began waits for the next volume, instead of
+    /// failing. Somebody has to look at [`HttpServer::take_stale`].
+    pub fn set_renewable(&mut self) {
+        self.renewable = true;
+    }
+
+    /// True, once, when what the disks show has changed and a new volume is needed.
+    pub fn take_stale(&mut self) -> bool {
+        core::mem::take(&mut self.stale)
+    }
+
+    /// Has the waiter woken when there is a new volume. False if there never will be one.
+    pub(super) fn await_volume(&mut self, waiter: Waiter) -> bool {
+        if self.renewable {
+            self.awaiting.push(waiter);
+        }
+        self.renewable
     }
 
     /// The volume that is served.
@@ -156,16 +187,18 @@ impl HttpServer {
     /// ([`crate::tcp_gso::Stack::wake`]).
     pub fn wakes(&mut self, mut wake: impl FnMut(ConnectionId)) {
         while let Some((waiter, result)) = self.cache.next_woken() {
-            if result.is_err() {
-                self.failed.insert(waiter);
+            if let Err(error) = result {
+                self.stale |= error.error == BlockError::Changed;
+                self.failed.insert(waiter, error.error);
             }
             wake(connection_of(waiter));
         }
+        self.renewed.drain(..).for_each(|waiter| wake(connection_of(waiter)));
     }
 
-    /// True, once, if what `waiter` waited for could not be read.
-    pub(super) fn take_failure(&mut self, waiter: Waiter) -> bool {
-        !self.failed.is_empty() && self.failed.remove(&waiter)
+    /// Why what `waiter` waited for could not be read, once.
+    pub(super) fn take_failure(&mut self, waiter: Waiter) -> Option<BlockError> {
+        if self.failed.is_empty() { None } else { self.failed.remove(&waiter) }
     }
 
     /// Serves nothing from now on. Responses under way finish.
@@ -177,7 +210,7 @@ impl HttpServer {
     /// Looks up a chunk for a session of µShell.
     pub fn read_for_shell(&mut self, session: u8, served: &Served, chunk: u64, ahead_chunks: u32) -> ChunkRead<'_> {
         let waiter = shell_waiter(session);
-        if self.take_failure(waiter) {
+        if self.take_failure(waiter).is_some() {
             return ChunkRead::Failed;
         }
         match self.cache.lookup(served.source, chunk, ahead_chunks, waiter) {

@@ -20,8 +20,9 @@ use super::request_body::RequestBody;
 use super::response::Connection;
 use super::server::HttpServer;
 use super::status::{Refusal, Status};
-use super::transfer::{Progress, Transfer};
+use super::transfer::{Progress, Renewal, Transfer};
 use crate::cache::Waiter;
+use crate::rings::BlockError;
 use crate::rings::PAGE_BYTES;
 use crate::tcp_gso::Outbox;
 
@@ -212,8 +213,19 @@ impl Session {
     fn feed(&mut self, server: &mut HttpServer, out: &mut impl Outbox) {
         let State::Body(transfer) = &mut self.state else { return };
         // A failure is forgotten when nothing is waited for: it belongs to an earlier wait.
-        if server.take_failure(self.waiter) && transfer.waiting().is_some() {
-            return self.fail(server, &READ_FAILED, out);
+        if let Some(error) = server.take_failure(self.waiter)
+            && transfer.waiting().is_some()
+        {
+            if error != BlockError::Changed || !transfer.await_volume(server, self.waiter, out.now()) {
+                return self.fail(server, &READ_FAILED, out);
+            }
+            self.due = self.body_due(server, out);
+            return;
+        }
+        match transfer.renew(server) {
+            Renewal::None => {}
+            Renewal::Awaited => return,
+            Renewal::Impossible => return self.fail(server, &READ_FAILED, out),
         }
         if out.unacknowledged_bytes() == 0 {
             self.reader = ReaderWatch::new(out.now(), out.acknowledged_bytes());

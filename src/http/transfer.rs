@@ -36,6 +36,28 @@ pub struct Transfer {
     offset_bytes: u64,
     left_bytes: u64,
     waiting: Option<Waiting>,
+    volume: VolumeState,
+}
+
+/// Which volume a transfer reads from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum VolumeState {
+    /// The one that was served when the request came.
+    First,
+    /// That one shows the object as it was; the next one is waited for.
+    Awaited,
+    /// The next one.
+    Second,
+}
+
+/// What came of waiting for a new volume.
+pub enum Renewal {
+    /// There is nothing to wait for (any more).
+    None,
+    /// It is not there yet.
+    Awaited,
+    /// It does not have the object.
+    Impossible,
 }
 
 /// What the head of a transfer says.
@@ -113,6 +135,43 @@ impl Transfer {
             offset_bytes,
             left_bytes: range.length,
             waiting: None,
+            volume: VolumeState::First,
+        }
+    }
+
+    /// The object has changed on the disks: wait for the volume that shows it as it is now. False if that is of no use: the head
+    /// says what is no longer true, or this has been tried.
+    pub fn await_volume(&mut self, server: &mut HttpServer, waiter: Waiter, now: Instant) -> bool {
+        let fresh = self.head.is_some_and(|head| head.part.is_none()) && self.volume == VolumeState::First;
+        if !fresh || !server.await_volume(waiter) {
+            return false;
+        }
+        self.volume = VolumeState::Awaited;
+        self.waiting = Some(Waiting { since: now, starved: false });
+        true
+    }
+
+    /// Begins anew on the volume that was waited for, if it is there.
+    pub fn renew(&mut self, server: &HttpServer) -> Renewal {
+        if self.volume != VolumeState::Awaited {
+            return Renewal::None;
+        }
+        let Some(head) = self.head else { return Renewal::None };
+        let Some(served) = server.served().filter(|served| !Rc::ptr_eq(served, &self.served)) else {
+            return Renewal::Awaited;
+        };
+        let directory = &served.volume.directory;
+        let name = self.served.volume.directory.get(head.object).name;
+        let Some(object) = directory.by_name(name) else { return Renewal::Impossible };
+        match directory.get(object).content {
+            Content::Extent { chunk, offset_bytes, length_bytes } if length_bytes > 0 => {
+                let range = ByteRange { first: 0, length: length_bytes };
+                let unix_s = server.common.unix_s();
+                *self = Self::new(served, TransferHead { object, ..head }, chunk, offset_bytes, range, unix_s);
+                self.volume = VolumeState::Second;
+                Renewal::None
+            }
+            _ => Renewal::Impossible,
         }
     }
 

@@ -83,6 +83,8 @@ pub enum BlockError {
     Unsupported,
     /// The device went down while the request was on its way.
     Down,
+    /// What the disk stands for (the files of a folder) has changed since the disk was made: a new one shows it as it is now.
+    Changed,
 }
 
 impl fmt::Display for BlockError {
@@ -92,6 +94,7 @@ impl fmt::Display for BlockError {
             Self::OutOfRange => "the sectors lie beyond the end of the disk",
             Self::Unsupported => "the disk does not support this operation",
             Self::Down => "the disk went away",
+            Self::Changed => "what the disk shows has changed",
         })
     }
 }

@@ -4,6 +4,7 @@
 //! ([`crate::usernet`]) is the other side of it. `source` opens what is served, `server` runs the loop, and this file turns a
 //! command line into both.
 
+mod live;
 mod report;
 mod server;
 mod source;
@@ -159,8 +160,13 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let appliance = Appliance::new(config, net, source.disks, secret, stats)?;
 
     let mut server = Server::new(appliance, bridge).context("can't watch sockets and signals with epoll")?;
-    let Some(volume) = server.mount(&source.paths)? else { return Ok(()) };
-    report::started(&source.title, volume, &urls, shell_at);
+    if server.mount(&source.paths)?.is_none() {
+        return Ok(());
+    }
+    let live = source.folder.is_some_and(|folder| server.keep_live(&folder, waker));
+    if let Some(volume) = server.volume() {
+        report::started(&source.title, volume, &urls, shell_at, live);
+    }
     server.serve()?;
     report::summary(server.stats(), server.uptime());
     Ok(())

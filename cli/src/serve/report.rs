@@ -13,7 +13,7 @@ use crate::terminal::{say, warn};
 const DAMAGES_SHOWN: usize = 10;
 
 /// Says that the server runs. `title` is what it serves.
-pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr], shell: Option<SocketAddr>) {
+pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr], shell: Option<SocketAddr>, live: bool) {
     for skipped in &volume.skipped_disks {
         warn(&skipped.to_string());
     }
@@ -44,6 +44,9 @@ pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr], shell: Op
     }
     if let Some(at) = shell {
         say(&format!("  shell: telnet {} {}", at.ip(), at.port()));
+    }
+    if live {
+        say("  changes in the folder are served as they are made");
     }
     say("Press Ctrl-C to stop.");
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{self, SystemTime};
 
@@ -18,6 +18,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use smoltcp::time::{Duration, Instant};
 
+use super::live::{self, Live, Wake};
+use crate::terminal::warn;
 use crate::usernet::{Bridge, FOREIGN_TOKENS};
 use crate::volume;
 
@@ -37,6 +39,7 @@ pub type ProcessAppliance = Appliance<MemoryNet, HostDisk>;
 pub struct Server {
     appliance: ProcessAppliance,
     process: Process,
+    live: Option<Live>,
 }
 
 /// The world that the appliance runs in: sockets, signals and the system's clocks.
@@ -65,7 +68,7 @@ impl Server {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         bridge.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let process = Process { bridge, signals, open: false, stop: false, limit: None, started: time::Instant::now() };
-        Ok(Self { appliance, process })
+        Ok(Self { appliance, process, live: None })
     }
 
     /// Mounts the volume on the appliance's disks, which were opened from `paths`. `None` if a signal ended it.
@@ -83,10 +86,43 @@ impl Server {
         }
     }
 
+    /// Serves the folder as it will be, not only as it was: its changes are seen, or at least `remount` in the shell reads it
+    /// anew. True if it is watched.
+    pub fn keep_live(&mut self, folder: &Path, wake: Wake) -> bool {
+        self.appliance.set_disk_source(live::disk_source(folder.to_path_buf(), wake.clone()));
+        match Live::new(folder, wake) {
+            Ok(live) => self.live = Some(live),
+            Err(error) => warn(&format!(
+                "the folder can't be watched ({error}): new and removed files are noticed when the shell is told to 'remount'"
+            )),
+        }
+        self.live.is_some()
+    }
+
+    /// What is served.
+    pub fn volume(&self) -> Option<&Volume> {
+        self.appliance.volume()
+    }
+
+    fn look_at_folder(&mut self) {
+        let now = self.process.now();
+        if let Some(live) = &mut self.live {
+            if live.is_due(now) {
+                self.appliance.set_stale();
+            }
+            self.process.limit = live.deadline();
+        }
+        if let Some(Err(error)) = self.appliance.mount_result() {
+            warn(&format!("the folder can't be read anew, and is served as it was: {error}"));
+        }
+    }
+
     /// Serves until a signal comes, and then ends in order: requests under way are answered, for a while.
     pub fn serve(&mut self) -> anyhow::Result<()> {
         self.process.open = true;
-        while !self.turn()? {}
+        while !self.turn()? {
+            self.look_at_folder();
+        }
         let now = self.process.now();
         let deadline = now + DRAIN;
         self.process.bridge.drain();

@@ -20,6 +20,8 @@ pub struct Source {
     pub title: String,
     /// The paths of the disks, in the same order.
     pub paths: Vec<PathBuf>,
+    /// The folder, if it is one.
+    pub folder: Option<PathBuf>,
 }
 
 /// Opens what `paths` name: one folder, or one or more images.
@@ -42,7 +44,12 @@ fn open_folder(folder: &Path) -> anyhow::Result<Source> {
     }
     let disk = HostDisk::open_folder(folder, plan.prefix, plan.extents, plan.total_bytes)
         .with_context(|| format!("can't serve the folder {folder:?}"))?;
-    Ok(Source { disks: vec![disk], title: format!("{folder:?}"), paths: vec![folder.to_path_buf()] })
+    Ok(Source {
+        disks: vec![disk],
+        title: format!("{folder:?}"),
+        paths: vec![folder.to_path_buf()],
+        folder: Some(folder.to_path_buf()),
+    })
 }
 
 fn open_images(paths: &[PathBuf]) -> anyhow::Result<Source> {
@@ -53,7 +60,7 @@ fn open_images(paths: &[PathBuf]) -> anyhow::Result<Source> {
         [path] => format!("{path:?}"),
         paths => format!("{} images", paths.len()),
     };
-    Ok(Source { disks, title, paths: paths.to_vec() })
+    Ok(Source { disks, title, paths: paths.to_vec(), folder: None })
 }
 
 fn warn_of_skipped(skipped: &[volume::Skipped]) {

@@ -75,6 +75,11 @@ impl Batches {
         !self.free.is_empty()
     }
 
+    /// True while a batch needs this disk.
+    pub fn uses_disk(&self, disk: usize) -> bool {
+        self.used.iter().any(|&place| self.batches[usize::from(place)].runs.iter().any(|run| run.disk == disk))
+    }
+
     /// Number of batches on their way.
     #[cfg(test)]
     pub fn len(&self) -> usize {
@@ -269,7 +274,9 @@ impl Batch {
             let own = pages.by_ref().take(self.chunk_pages);
             let outcome = match self.error {
                 None => Outcome::Read,
-                Some(BlockError::Failed | BlockError::OutOfRange) if merged && waiters.has_waiters(index) => {
+                Some(BlockError::Failed | BlockError::OutOfRange | BlockError::Changed)
+                    if merged && waiters.has_waiters(index) =>
+                {
                     Outcome::Again
                 }
                 Some(error) => Outcome::Failed(error),

@@ -269,6 +269,12 @@ impl ChunkCache {
         self.waiters.forget(waiter);
     }
 
+    /// True while a source lies on this disk or a read from it is on its way, so that it can't be exchanged for another.
+    pub fn uses_disk(&self, disk: usize) -> bool {
+        let layouts = self.sources.iter().filter_map(|source| source.layout.as_ref());
+        layouts.flat_map(Layout::members).any(|member| member.disk == disk) || self.batches.uses_disk(disk)
+    }
+
     /// Drops every chunk that is there and that no slice refers to; returns how many.
     pub fn flush(&mut self) -> usize {
         let before = self.entries.ready_count();

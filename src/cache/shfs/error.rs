@@ -13,6 +13,8 @@ use crate::rings::BlockError;
 /// Why a volume could not be mounted. Disks are named by their place among those that were given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountError {
+    /// The disk to mount from could not be made.
+    NoDisk(String),
     /// No disk, or more than [`super::MAX_DISKS`].
     DiskCount(usize),
     /// No disk has a usable label.
@@ -122,6 +124,7 @@ impl From<ConfigError> for MountError {
 impl fmt::Display for MountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoDisk(why) => f.write_str(why),
             Self::DiskCount(0) => f.write_str("no disk was given, but a volume needs at least one"),
             Self::DiskCount(count) => {
                 write!(f, "{count} disks were given, but at most {} are searched for a volume", super::MAX_DISKS)

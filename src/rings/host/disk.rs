@@ -127,6 +127,14 @@ impl HostDisk {
         }
     }
 
+    /// What it means that a read or write failed: a folder's files are there to be changed by anybody.
+    fn failure(&self) -> BlockError {
+        match self.content {
+            Content::Image(_) => BlockError::Failed,
+            Content::Folder(_) => BlockError::Changed,
+        }
+    }
+
     fn finish(&mut self, token: u64, pages: PageVec, result: Result<(), BlockError>) {
         self.finished.push_back(BlockCompletion { token, pages, result });
     }
@@ -157,7 +165,7 @@ impl HostDisk {
             match outcome {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => slow.push(piece),
-                Err(_) => return self.finish(request.token, request.pages, Err(BlockError::Failed)),
+                Err(_) => return self.finish(request.token, request.pages, Err(self.failure())),
             }
         }
         if slow.is_empty() {
@@ -199,7 +207,7 @@ impl HostDisk {
             if let Content::Folder(map) = &mut self.content {
                 opened.into_iter().for_each(|(extent, file)| map.keep_open(extent, file));
             }
-            let result = if succeeded { Ok(()) } else { Err(BlockError::Failed) };
+            let result = if succeeded { Ok(()) } else { Err(self.failure()) };
             self.finish(pending.token, pending.pages, result);
             if pending.operation == BlockOperation::Write {
                 self.send_flushes();

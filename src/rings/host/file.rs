@@ -122,7 +122,7 @@ impl PlannedFile {
 }
 
 fn changed() -> io::Error {
-    io::Error::other("it has changed since its folder was read; start again to serve it as it is now")
+    io::Error::other("it has changed since its folder was read")
 }
 
 fn too_short() -> io::Error {
