@@ -90,7 +90,11 @@ fn move_objects(seed: u64) {
     let config = WorldConfig {
         seed: rng.u64(..),
         capabilities: some_capabilities(&mut rng),
-        appliance: ApplianceConfig { cache_bytes: 2 << 20, packet_bytes: 4 << 20, ..Default::default() },
+        appliance: ApplianceConfig {
+            cache_bytes: 1 << rng.u32(20..=22),
+            packet_bytes: 1 << rng.u32(18..=22),
+            ..Default::default()
+        },
         impairment: Impairment {
             delay: Duration::from_micros(rng.u64(50..20_000)),
             bits_per_s: rng.u64(5..200) * 1_000_000,
