@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use arrayvec::ArrayVec;
 use minicache::appliance::{Appliance, ApplianceConfig, MIN_CACHE_BYTES};
 use minicache::net::{MAX_ADDRESSES, NetworkConfig};
@@ -113,6 +113,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         "--cache-mib {} does not work: give it at least {least}, at most {MAX_CACHE_MIB}",
         arguments.cache_mib
     );
+    // The cache's pool takes its memory in one piece and can't do without: asked for here, where "no" is an answer.
+    Vec::<u8>::new().try_reserve_exact(arguments.cache_mib << 20).map_err(|_| {
+        anyhow!("this machine has not {} MiB of memory to give: choose less with --cache-mib", arguments.cache_mib)
+    })?;
     let clients_max = usernet::client_limit();
     let mut listeners =
         arguments.listen.iter().map(|at| Listener::bind(*at, &HTTP)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -5,7 +5,17 @@
 //! client's address and port as its source; super-frames are taken whole, and their slices, which are the chunk cache's
 //! own pages, go to the host socket in one `writev`.
 //!
-//! Everything is driven by readiness: a turn costs what its active clients cost, however many there are, and nobody else.
+//! Everything is driven by readiness: a turn costs what its active clients cost, however many others there are.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `sockets` | listening sockets, and how many sockets there may be |
+//! | `client` | a client: its host socket and its client half, joined |
+//! | `connection` | the client half of TCP, without I/O |
+//! | `pending` | bytes on their way to a host socket |
+//! | `frame` | frames, built and taken apart |
+//! | `neighbour` | the router of the virtual wire, for the control plane |
+//! | `table` | client halves by place and by address |
 
 mod client;
 mod connection;

@@ -254,6 +254,30 @@ fn resets_pass_both_ways() {
 }
 
 #[test]
+fn a_port_that_the_host_gives_away_again_begins_anew() {
+    let mut world = World::new(&["127.0.0.1:0"], 8);
+    let mut local: Option<SocketAddr> = None;
+    for index in 0..8 {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        let from = local.unwrap_or("127.0.0.1:0".parse().unwrap());
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&world.addresses[0].into()).unwrap();
+        let mut client = TcpStream::from(socket);
+        local = Some(client.local_addr().unwrap());
+        client.write_all(&[index as u8; 10]).unwrap();
+        let received = world.until(|world| {
+            let socket = (0..8).find(|other| world.socket(*other).can_recv())?;
+            Some(world.socket(socket).recv(|bytes| (bytes.len(), bytes.to_vec())).unwrap())
+        });
+        assert_eq!(received, [index as u8; 10]);
+        // Gone without a word to the bridge, which learns of it together with the next one's arrival.
+        socket2::SockRef::from(&client).set_linger(Some(time::Duration::ZERO)).unwrap();
+    }
+    world.until(|world| (world.bridge.clients() == 0).then_some(()));
+}
+
+#[test]
 fn a_refused_connection_is_reset() {
     let mut world = World::new(&["127.0.0.1:0"], 0);
     let mut client = TcpStream::connect(world.addresses[0]).unwrap();

@@ -344,13 +344,14 @@ fn errors_say_what_to_do() {
     let file = file.to_str().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 7] = [
         (&["/no/such/folder"], &["/no/such/folder", "does not exist"]),
         (&[file, "--listen", "127.0.0.1:0"], &["file 0.bin", "SHFS"]),
         (&[path, file], &["is a folder", "alone"]),
         (&[path, "--listen", &taken], &[&taken, "taken", "--listen"]),
         (&[path, "--listen", "192.0.2.77:8080"], &["192.0.2.77", "no address of this machine"]),
         (&[path, "--cache-mib", "0"], &["--cache-mib 0", "at least"]),
+        (&[path, "--cache-mib", "18446744073709551615"], &["--cache-mib 18446744073709551615", "at most"]),
     ];
     for (arguments, expected) in cases {
         let said = fail(&[&["serve"], arguments].concat());
