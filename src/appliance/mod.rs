@@ -32,7 +32,7 @@ use smoltcp::wire::TcpControl;
 
 use crate::cache::ChunkCache;
 use crate::cache::shfs::{MAX_DISKS, Mount, MountConfig, MountError, Volume};
-use crate::http::HttpServer;
+use crate::http::{AccessLog, HttpServer};
 use crate::net::{Network, SESSIONS};
 use crate::platform::Platform;
 use crate::rings::{BlockDevice, NetEvent, NetQueue, PAGE_BYTES, PagePool};
@@ -174,6 +174,11 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         } else {
             self.begin_mount();
         }
+    }
+
+    /// Tells `log` of every request from now on.
+    pub fn set_access_log(&mut self, log: Box<dyn AccessLog>) {
+        self.http.set_access_log(log);
     }
 
     /// What the disk source shows has changed: it will be mounted anew, soon.

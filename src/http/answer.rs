@@ -1,7 +1,9 @@
 //! What a request is answered with.
 
 use alloc::rc::Rc;
+use core::cell::Cell;
 
+use super::access_log::Answered;
 use super::conditions::{Validators, Verdict};
 use super::config::MAX_REDIRECT_QUERY_BYTES;
 use super::etag;
@@ -67,7 +69,7 @@ impl HttpServer {
                 let mut head = Head::new(&mut self.head, Status::MovedPermanently, &self.common, connection);
                 head.location_of_folder(&name, query.filter(|query| query.len() <= MAX_REDIRECT_QUERY_BYTES));
                 let bytes = head.finish_with_page(&MOVED, request.method == Method::Head);
-                return Ok(send(Status::MovedPermanently, bytes, &self.stats, out));
+                return Ok(send(Status::MovedPermanently, bytes, &self.stats, &self.answered, out));
             }
         };
         let object = directory.get(id);
@@ -77,7 +79,7 @@ impl HttpServer {
                 let mut head = Head::new(&mut self.head, Status::TemporaryRedirect, &self.common, connection);
                 head.location_of_link(&host, port, path);
                 head.content_length(0);
-                return Ok(send(Status::TemporaryRedirect, head.finish(), &self.stats, out));
+                return Ok(send(Status::TemporaryRedirect, head.finish(), &self.stats, &self.answered, out));
             }
             Content::Link(_) => return Err(UNSUPPORTED_LINK),
         };
@@ -94,7 +96,7 @@ impl HttpServer {
                     let mut head = Head::new(&mut self.head, Status::NotModified, &self.common, connection);
                     // RFC 9110 §15.4.5: what else is known of the object, the client has.
                     head.etag(&etag);
-                    return Ok(send(Status::NotModified, head.finish(), &self.stats, out));
+                    return Ok(send(Status::NotModified, head.finish(), &self.stats, &self.answered, out));
                 }
             }
             if request.method == Method::Get && validators.range_counts(&request.fields) {
@@ -105,14 +107,14 @@ impl HttpServer {
                         let mut head = Head::new(&mut self.head, Status::RangeNotSatisfiable, &self.common, connection);
                         head.unsatisfied_range(length_bytes);
                         let bytes = head.finish_with_page(&UNSATISFIABLE, false);
-                        return Ok(send(Status::RangeNotSatisfiable, bytes, &self.stats, out));
+                        return Ok(send(Status::RangeNotSatisfiable, bytes, &self.stats, &self.answered, out));
                     }
                 }
             }
         }
         if request.method == Method::Head || length_bytes == 0 {
             let head = object_head(&mut self.head, &object, length_bytes, None, &self.common, connection);
-            let answer = send(Status::Ok, head.finish(), &self.stats, out);
+            let answer = send(Status::Ok, head.finish(), &self.stats, &self.answered, out);
             if request.method == Method::Get && matches!(answer, Answer::Sent) {
                 let counters = served.object_stats(id);
                 counters.begin(self.common.unix_s());
@@ -139,22 +141,23 @@ impl HttpServer {
             Status::ServiceUnavailable => head.field("Retry-After: ", RETRY_AFTER_S),
             _ => {}
         }
-        send(refusal.status, head.finish_with_page(refusal, without_body), &self.stats, out)
+        send(refusal.status, head.finish_with_page(refusal, without_body), &self.stats, &self.answered, out)
     }
 
     /// Answers OPTIONS (RFC 9110 §9.3.7).
     fn allow(&mut self, connection: Connection, out: &mut impl Outbox) -> Answer {
         let mut head = Head::new(&mut self.head, Status::NoContent, &self.common, connection);
         head.field("Allow: ", Method::ALLOW.as_bytes());
-        send(Status::NoContent, head.finish(), &self.stats, out)
+        send(Status::NoContent, head.finish(), &self.stats, &self.answered, out)
     }
 }
 
-fn send(status: Status, bytes: &[u8], stats: &Stats, out: &mut impl Outbox) -> Answer {
+fn send(status: Status, bytes: &[u8], stats: &Stats, last: &Cell<Answered>, out: &mut impl Outbox) -> Answer {
     if !out.push_head(bytes) {
         return Answer::NoHeadPages;
     }
     status.count(stats);
+    Answered::note(last, status, bytes);
     Answer::Sent
 }
 

@@ -28,6 +28,7 @@
 //! | links to streams of other servers | 502 |
 //! | a head that ends with the connection or takes too long | 400, 408 |
 
+mod access_log;
 mod answer;
 mod authority;
 mod conditions;
@@ -47,6 +48,7 @@ mod status;
 mod target;
 mod transfer;
 
+pub use access_log::{Access, AccessLog, MAX_LINE_BYTES};
 pub use config::Config;
 pub use object_stats::{ObjectStats, PROGRESS_STEPS};
 pub use response::SERVER;

@@ -4,8 +4,10 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use smoltcp::time::Instant;
 
+use super::access_log::{AccessLog, Answered};
 use super::config::Config;
 use super::object_stats::ObjectStats;
 use super::response::{CommonFields, HeadBuffer};
@@ -65,6 +67,8 @@ pub struct HttpServer {
     pub(super) head: Box<HeadBuffer>,
     /// Connections whose chunk could not be read, until they notice.
     failed: BTreeMap<Waiter, BlockError>,
+    pub(super) access_log: Option<Box<dyn AccessLog>>,
+    pub(super) answered: Cell<Answered>,
     /// A new volume can be had when what the disks show has changed.
     renewable: bool,
     /// It has changed.
@@ -88,6 +92,8 @@ impl HttpServer {
             common: CommonFields::new(0),
             head: Box::default(),
             failed: BTreeMap::new(),
+            access_log: None,
+            answered: Cell::default(),
             renewable: false,
             stale: false,
             awaiting: Vec::new(),
@@ -249,8 +255,8 @@ fn connection_of(waiter: Waiter) -> ConnectionId {
 impl Application for HttpServer {
     type Session = Session;
 
-    fn accept(&mut self, id: ConnectionId, _peer: &Peer, now: Instant) -> Option<Session> {
-        Some(Session::new(waiter_of(id), now, &self.config))
+    fn accept(&mut self, id: ConnectionId, peer: &Peer, now: Instant) -> Option<Session> {
+        Some(Session::new(waiter_of(id), peer.address, now, &self.config))
     }
 
     fn receive(&mut self, session: &mut Session, data: &[u8], out: &mut impl Outbox) -> usize {

@@ -8,9 +8,12 @@
 //! Times are checked lazily: `due` moves with every request, while the connection's timer is set anew only when `due` moved to
 //! an earlier time.
 
+use alloc::boxed::Box;
 use core::task::Poll;
 use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::IpAddress;
 
+use super::access_log::Pending;
 use super::answer::{Answer, DISK_SILENT, NO_MEMORY, READ_FAILED};
 use super::config::{Config, MAX_EMPTY_LINES};
 use super::method::Method;
@@ -29,6 +32,9 @@ use crate::tcp_gso::Outbox;
 /// State of one connection.
 pub struct Session {
     waiter: Waiter,
+    client: IpAddress,
+    /// What the access log will say of the response under way.
+    access: Option<Box<Pending>>,
     state: State,
     search: HeadSearch,
     /// What is left of the body of the request that was answered last.
@@ -62,9 +68,11 @@ enum State {
 }
 
 impl Session {
-    pub(super) fn new(waiter: Waiter, now: Instant, config: &Config) -> Self {
+    pub(super) fn new(waiter: Waiter, client: IpAddress, now: Instant, config: &Config) -> Self {
         Self {
             waiter,
+            client,
+            access: None,
             state: State::Head,
             search: HeadSearch::default(),
             request_body: RequestBody::NONE,
@@ -158,7 +166,7 @@ impl Session {
                 self.refuse_and_close(server, &refused.refusal, refused.without_body, data, out)
             }
             Poll::Ready(Ok((request, length))) => {
-                if self.start(server, &request, out) {
+                if self.start(server, &request, data, out) {
                     length
                 } else {
                     self.held_back = true;
@@ -169,7 +177,7 @@ impl Session {
     }
 
     /// Begins to answer a request. False if nothing could be queued; then it has to be shown again.
-    fn start(&mut self, server: &mut HttpServer, request: &Request<'_>, out: &mut impl Outbox) -> bool {
+    fn start(&mut self, server: &mut HttpServer, request: &Request<'_>, data: &[u8], out: &mut impl Outbox) -> bool {
         let body = RequestBody::new(request.framing, server.config.max_body_bytes);
         let refused = matches!(request.method, Method::Connect | Method::Refused);
         // A client that waits for "100 Continue" may or may not send the body after another answer, so none is awaited.
@@ -188,10 +196,13 @@ impl Session {
         self.empty_lines = 0;
         self.persistent = persistent;
         self.request_body = if body_follows { body } else { RequestBody::NONE };
+        let access = server.log_begin(data);
         if let Answer::Body(transfer) = answer {
+            self.access = access;
             self.state = State::Body(transfer);
             self.feed(server, out);
         } else {
+            server.log_answered(self.client, access);
             self.finish(server, out);
         }
         true
@@ -231,7 +242,10 @@ impl Session {
             self.reader = ReaderWatch::new(out.now(), out.acknowledged_bytes());
         }
         match transfer.feed(server, self.waiter, out) {
-            Progress::Done => self.finish(server, out),
+            Progress::Done => {
+                self.log_transfer(server);
+                self.finish(server, out);
+            }
             Progress::Failed => self.fail(server, &READ_FAILED, out),
             Progress::Resting => self.due = self.body_due(server, out),
         }
@@ -256,8 +270,12 @@ impl Session {
         server.forget(self.waiter);
         let connection = transfer.pending_head().map(|head| head.connection);
         match connection.map(|connection| server.refuse(refusal, false, connection, out)) {
-            Some(Answer::Sent) => self.finish(server, out),
+            Some(Answer::Sent) => {
+                server.log_answered(self.client, self.access.take());
+                self.finish(server, out);
+            }
             _ => {
+                self.log_transfer(server);
                 server.stats.http_aborted.increment();
                 self.reset(out);
             }
@@ -276,6 +294,8 @@ impl Session {
         self.watch(out);
         match server.refuse(refusal, without_body, Connection::Close, out) {
             Answer::Sent => {
+                let access = server.log_begin(data);
+                server.log_answered(self.client, access);
                 self.close(server, out);
                 data.len()
             }
@@ -283,6 +303,13 @@ impl Session {
                 self.held_back = true;
                 0
             }
+        }
+    }
+
+    /// Tells the log how far the response under way got.
+    fn log_transfer(&mut self, server: &mut HttpServer) {
+        if let State::Body(transfer) = &self.state {
+            server.log_end(self.client, self.access.take(), transfer.status_sent(), transfer.sent_bytes());
         }
     }
 
@@ -407,6 +434,7 @@ impl Session {
         if matches!(self.state, State::Body(_)) {
             server.forget(self.waiter);
         }
+        self.log_transfer(server);
         self.reset(out);
     }
 
@@ -418,7 +446,8 @@ impl Session {
     }
 
     /// The connection has ended.
-    pub(super) fn closed(self, server: &mut HttpServer) {
+    pub(super) fn closed(mut self, server: &mut HttpServer) {
+        self.log_transfer(server);
         if matches!(self.state, State::Body(_)) {
             server.forget(self.waiter);
         }

@@ -37,6 +37,7 @@ pub struct Transfer {
     left_bytes: u64,
     waiting: Option<Waiting>,
     volume: VolumeState,
+    status: Status,
 }
 
 /// Which volume a transfer reads from.
@@ -74,7 +75,7 @@ pub struct TransferHead {
 impl Drop for Transfer {
     /// However it ended.
     fn drop(&mut self) {
-        self.served.object_stats(self.object).end(self.range_bytes - self.left_bytes, self.range_bytes);
+        self.served.object_stats(self.object).end(self.sent_bytes(), self.range_bytes);
     }
 }
 
@@ -136,6 +137,7 @@ impl Transfer {
             left_bytes: range.length,
             waiting: None,
             volume: VolumeState::First,
+            status: if head.part.is_some() { Status::PartialContent } else { Status::Ok },
         }
     }
 
@@ -173,6 +175,16 @@ impl Transfer {
             }
             _ => Renewal::Impossible,
         }
+    }
+
+    /// Status of the head, if it has been queued.
+    pub fn status_sent(&self) -> Option<u16> {
+        self.head.is_none().then_some(self.status.code())
+    }
+
+    /// Bytes of the body that have been queued.
+    pub fn sent_bytes(&self) -> u64 {
+        self.range_bytes - self.left_bytes
     }
 
     /// Why it rests, if that is not the send queue's doing.
@@ -214,8 +226,7 @@ impl Transfer {
                 if !head.push(&self.served, &mut server.head, &server.common, out) {
                     return self.wait(out.now(), true);
                 }
-                let status = if head.part.is_some() { Status::PartialContent } else { Status::Ok };
-                status.count(&server.stats);
+                self.status.count(&server.stats);
                 self.head = None;
                 room_bytes = out.room_bytes();
             }

@@ -4,10 +4,12 @@
 //! ([`crate::usernet`]) is the other side of it. `source` opens what is served, `server` runs the loop, and this file turns a
 //! command line into both.
 
+mod access_log;
 mod live;
 mod report;
 mod server;
 mod source;
+mod status;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use smoltcp::wire::{IpCidr, IpVersion};
 
 use crate::terminal::warn;
 use crate::usernet::{self, Bridge, BridgeConfig, Listener, Purpose};
+use access_log::LogFile;
 use server::Server;
 
 /// The appliance's hardware address: locally administered, and none that a client half has.
@@ -63,6 +66,10 @@ pub struct Arguments {
     /// can use it. Default: 127.0.0.1:2323, or none where that is taken
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_shell)]
     shell: Option<ShellAt>,
+
+    /// Append a line in the common log format for each request to this file; - stands for standard output
+    #[arg(long, value_name = "FILE|-")]
+    access_log: Option<PathBuf>,
 
     /// Memory for cached content, in MiB
     #[arg(long, value_name = "N", default_value_t = 256)]
@@ -126,6 +133,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     listeners.extend(shell);
     let addresses = appliance_addresses(&listeners)?;
     let mut source = source::open(&arguments.paths)?;
+    let access_log = arguments.access_log.as_deref().map(LogFile::open).transpose()?;
 
     let mut secret = [0; 36];
     getrandom::fill(&mut secret).context("the system gives no random numbers")?;
@@ -170,6 +178,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let live = source.folder.is_some_and(|folder| server.keep_live(&folder, waker));
     if let Some(volume) = server.volume() {
         report::started(&source.title, volume, &urls, shell_at, live);
+    }
+    if let Some(log) = access_log {
+        server.keep_log(log);
     }
     server.serve()?;
     report::summary(server.stats(), server.uptime());

@@ -18,7 +18,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use smoltcp::time::{Duration, Instant};
 
+use super::access_log::LogFile;
 use super::live::{self, Live, Wake};
+use super::status::StatusLine;
 use crate::terminal::warn;
 use crate::usernet::{Bridge, FOREIGN_TOKENS};
 use crate::volume;
@@ -40,6 +42,7 @@ pub struct Server {
     appliance: ProcessAppliance,
     process: Process,
     live: Option<Live>,
+    log: Option<LogFile>,
 }
 
 /// The world that the appliance runs in: sockets, signals and the system's clocks.
@@ -68,7 +71,7 @@ impl Server {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         bridge.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let process = Process { bridge, signals, open: false, stop: false, limit: None, started: time::Instant::now() };
-        Ok(Self { appliance, process, live: None })
+        Ok(Self { appliance, process, live: None, log: None })
     }
 
     /// Mounts the volume on the appliance's disks, which were opened from `paths`. `None` if a signal ended it.
@@ -99,19 +102,31 @@ impl Server {
         self.live.is_some()
     }
 
+    /// Keeps an access log.
+    pub fn keep_log(&mut self, log: LogFile) {
+        self.appliance.set_access_log(Box::new(log.clone()));
+        self.log = Some(log);
+    }
+
     /// What is served.
     pub fn volume(&self) -> Option<&Volume> {
         self.appliance.volume()
     }
 
-    fn look_at_folder(&mut self) {
+    /// What is done besides serving: the folder, the log, the line on the terminal.
+    fn look_around(&mut self, status: &mut Option<StatusLine>) {
         let now = self.process.now();
+        let status_at = status.as_mut().and_then(|status| status.update(self.appliance.stats(), now));
+        if let Some(log) = &self.log {
+            log.flush();
+        }
         if let Some(live) = &mut self.live {
             if live.is_due(now) {
                 self.appliance.set_stale();
             }
-            self.process.limit = live.deadline();
         }
+        let folder_at = self.live.as_ref().and_then(Live::deadline);
+        self.process.limit = [folder_at, status_at].into_iter().flatten().min();
         if let Some(Err(error)) = self.appliance.mount_result() {
             warn(&format!("the folder can't be read anew, and is served as it was: {error}"));
         }
@@ -120,9 +135,11 @@ impl Server {
     /// Serves until a signal comes, and then ends in order: requests under way are answered, for a while.
     pub fn serve(&mut self) -> anyhow::Result<()> {
         self.process.open = true;
+        let mut status = StatusLine::new(self.appliance.stats(), self.process.now());
         while !self.turn()? {
-            self.look_at_folder();
+            self.look_around(&mut status);
         }
+        drop(status);
         let now = self.process.now();
         let deadline = now + DRAIN;
         self.process.bridge.drain();
@@ -134,6 +151,9 @@ impl Server {
             }
         }
         self.process.bridge.reset_all();
+        if let Some(log) = &self.log {
+            log.flush();
+        }
         Ok(())
     }
 
