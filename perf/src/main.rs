@@ -1,0 +1,40 @@
+//! Measurements of MiniCache against its peers: `cargo run --release -p perf -- COMMAND`.
+//!
+//! What may enter this room: what starts a peer and MiniCache side by side, loads them in turn (A B A B …), and prints
+//! medians and their ratio. Nothing here is a test: a machine has good and bad minutes, and only the ratio of interleaved
+//! samples says something.
+#![forbid(unsafe_code)]
+
+mod load;
+mod nginx;
+mod process;
+mod samples;
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// `minicache serve` on 127.0.0.1 beside nginx: requests a second of 700 bytes, bytes a second of 10 MiB
+    Serve(serve::Arguments),
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("perf: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

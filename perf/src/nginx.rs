@@ -1,0 +1,37 @@
+//! nginx, set up for static files as its users would: one worker, sendfile, tcp_nopush, open files kept, no access log.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::process::{Running, on_core};
+
+/// Starts nginx on a core, serving `folder`; `work` is for its own files.
+pub fn start(core: usize, folder: &Path, work: &Path, address: SocketAddr) -> Result<Running> {
+    let configuration = work.join("nginx.conf");
+    let (work, folder) = (work.display(), folder.display());
+    fs::write(
+        &configuration,
+        format!(
+            "daemon off; master_process off; worker_processes 1; pid {work}/pid; error_log {work}/error.log;
+events {{ worker_connections 10000; multi_accept on; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; default_type application/octet-stream;
+  keepalive_requests 1000000000; keepalive_timeout 600s;
+  open_file_cache max=1000 inactive=600s; open_file_cache_valid 600s;
+  client_body_temp_path {work}/body; proxy_temp_path {work}/proxy; fastcgi_temp_path {work}/fastcgi;
+  uwsgi_temp_path {work}/uwsgi; scgi_temp_path {work}/scgi;
+  server {{ listen {address} reuseport; root {folder}; }}
+}}
+"
+        ),
+    )?;
+    let mut command: Command = on_core(core, "nginx");
+    command.arg("-c").arg(&configuration);
+    let mut nginx = Running::start("nginx (Debian package nginx-light)", &mut command)?;
+    nginx.wait_for(address)?;
+    Ok(nginx)
+}
