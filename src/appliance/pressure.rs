@@ -1,4 +1,4 @@
-//! What to do when slices that nobody acknowledges pin the cache (DESIGN.md, "Pinning").
+//! What to do when slices that nobody acknowledges pin the cache (see ARCHITECTURE.md, "What always holds").
 //!
 //! Beyond half of the cache each send queue is cut to one chunk. Where even then readers wait for memory, the slowest ones are
 //! reset, a few at a time: their pages come back, and if that is enough nobody else has to go.
