@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use minicache::http::Config;
+use minicache::rings::BlockError;
 use minicache::rings::memory::Pace;
 use proptest::prelude::*;
 
@@ -41,6 +42,41 @@ fn a_disk_that_fails_at_once_is_an_error_and_no_fact() {
     world.disk.fail_next(0);
     assert_eq!(world.ask(connection, hello(""))[0].body, HELLO);
     assert_eq!((world.stats.http_5xx.get(), world.stats.http_2xx.get(), world.stats.http_aborted.get()), (1, 1, 0));
+}
+
+#[test]
+fn an_object_that_changed_before_it_was_sent_is_sent_as_it_is_now() {
+    let mut world = world();
+    world.server.set_renewable();
+    let (connection, other) = (world.connect(), world.connect());
+    world.disk.set_failure(BlockError::Changed);
+    world.disk.fail_next(u32::MAX);
+    assert!(world.ask(connection, hello("")).is_empty(), "it waits for the new volume");
+    assert!(world.server.take_stale() && !world.server.take_stale());
+    // What the head would say of a part may not be true of the new object.
+    assert_eq!(world.ask(other, hello("Range: bytes=0-3\r\n"))[0].status, 500);
+    world.disk.fail_next(0);
+    let volume = mount(&mut world.disks);
+    world.server.set_volume(Some(volume)).unwrap();
+    world.settle();
+    assert_eq!(world.responses(connection)[0].body, HELLO);
+}
+
+#[test]
+fn an_object_that_keeps_changing_is_an_error() {
+    let mut world = world();
+    let connection = world.connect();
+    world.disk.set_failure(BlockError::Changed);
+    world.disk.fail_next(u32::MAX);
+    assert_eq!(world.ask(connection, hello(""))[0].status, 500, "nobody will bring a new volume");
+    world.server.set_renewable();
+    assert!(world.ask(connection, hello("")).is_empty());
+    world.disk.fail_next(0);
+    let volume = mount(&mut world.disks);
+    world.disk.fail_next(u32::MAX);
+    world.server.set_volume(Some(volume)).unwrap();
+    world.settle();
+    assert_eq!(world.responses(connection)[0].status, 500);
 }
 
 #[test]

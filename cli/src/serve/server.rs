@@ -120,10 +120,8 @@ impl Server {
         if let Some(log) = &self.log {
             log.flush();
         }
-        if let Some(live) = &mut self.live {
-            if live.is_due(now) {
-                self.appliance.set_stale();
-            }
+        if self.live.as_mut().is_some_and(|live| live.is_due(now)) {
+            self.appliance.set_stale();
         }
         let folder_at = self.live.as_ref().and_then(Live::deadline);
         self.process.limit = [folder_at, status_at].into_iter().flatten().min();

@@ -1,5 +1,6 @@
 //! The command `minicache` from the outside.
 
+mod access_log;
 mod curl;
 mod pack;
 mod serve;

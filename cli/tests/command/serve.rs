@@ -54,6 +54,11 @@ impl Server {
         Self::start(&[folder], &["--listen", "127.0.0.1:0"])
     }
 
+    /// The same with more options.
+    pub fn with(folder: &Path, options: &[&str]) -> Self {
+        Self::start(&[folder], &[&["--listen", "127.0.0.1:0"], options].concat())
+    }
+
     fn connect(&self) -> Client {
         Client::new(self.addresses[0])
     }

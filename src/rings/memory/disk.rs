@@ -58,6 +58,8 @@ struct State {
     writes: u64,
     armed: bool,
     woken: bool,
+    /// What failing requests complete with.
+    failure: BlockError,
 }
 
 impl State {
@@ -113,14 +115,14 @@ impl State {
                 self.writes += 1;
                 let end = start.saturating_add(request.pages.len() * PAGE_BYTES);
                 let Some(sectors) = self.bytes.get_mut(start..end).filter(|_| !failed) else {
-                    return Err(BlockError::Failed);
+                    return Err(self.failure);
                 };
                 for (sectors, page) in sectors.chunks_exact_mut(PAGE_BYTES).zip(&request.pages) {
                     sectors.copy_from_slice(page.bytes());
                 }
             }
         }
-        if failed { Err(BlockError::Failed) } else { Ok(()) }
+        if failed { Err(self.failure) } else { Ok(()) }
     }
 
     /// Completes the request at `index` of the waiting ones.
@@ -209,6 +211,7 @@ impl MemoryDisk {
                 writes: 0,
                 armed: false,
                 woken: false,
+                failure: BlockError::Failed,
             })),
         }
     }
@@ -330,6 +333,11 @@ impl MemoryDiskControl {
     /// The next `count` reads and writes to be carried out fail.
     pub fn fail_next(&self, count: u32) {
         self.state.borrow_mut().fail_next = count;
+    }
+
+    /// What requests that are made to fail complete with; [`BlockError::Failed`] unless told.
+    pub fn set_failure(&self, error: BlockError) {
+        self.state.borrow_mut().failure = error;
     }
 
     /// One in `n` reads and writes fails, as the seed decides; 0 ends it.
