@@ -196,7 +196,7 @@ pub(super) fn last_modified(created_unix_s: u64, now_unix_s: u64) -> Option<u64>
 
 const METHOD_NOT_ALLOWED: Refusal =
     Refusal::new(Status::MethodNotAllowed, "Objects here can only be read: use GET or HEAD.");
-const NOT_FOUND: Refusal = Refusal::new(Status::NotFound, "There is no object with this name or digest.");
+pub(super) const NOT_FOUND: Refusal = Refusal::new(Status::NotFound, "There is no object with this name or digest.");
 const MOVED: Refusal = Refusal::new(Status::MovedPermanently, "This is a folder; its name ends with a slash.");
 const NO_VOLUME: Refusal = Refusal::new(Status::ServiceUnavailable, "No volume is mounted. Try again in a moment.");
 const PRECONDITION_FAILED: Refusal =

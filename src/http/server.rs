@@ -234,6 +234,7 @@ impl HttpServer {
     /// Ends a wait.
     pub(super) fn forget(&mut self, waiter: Waiter) {
         self.cache.forget(waiter);
+        self.awaiting.retain(|awaiting| *awaiting != waiter);
         self.take_failure(waiter);
     }
 }

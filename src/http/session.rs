@@ -14,7 +14,7 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::IpAddress;
 
 use super::access_log::Pending;
-use super::answer::{Answer, DISK_SILENT, NO_MEMORY, READ_FAILED};
+use super::answer::{Answer, DISK_SILENT, NO_MEMORY, NOT_FOUND, READ_FAILED};
 use super::config::{Config, MAX_EMPTY_LINES};
 use super::method::Method;
 use super::reader::{ReaderWatch, Stalled};
@@ -236,7 +236,7 @@ impl Session {
         match transfer.renew(server) {
             Renewal::None => {}
             Renewal::Awaited => return,
-            Renewal::Impossible => return self.fail(server, &READ_FAILED, out),
+            Renewal::Missing => return self.fail(server, &NOT_FOUND, out),
         }
         if out.unacknowledged_bytes() == 0 {
             self.reader = ReaderWatch::new(out.now(), out.acknowledged_bytes());

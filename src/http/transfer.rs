@@ -13,6 +13,7 @@ use super::status::Status;
 use crate::cache::shfs::{Content, ObjectId};
 use crate::cache::{Lookup, Waiter};
 use crate::rings::PAGE_BYTES;
+use crate::stats::Stats;
 use crate::tcp_gso::Outbox;
 
 /// Bytes of an object: `first` to `first + length − 1`.
@@ -36,20 +37,15 @@ pub struct Transfer {
     offset_bytes: u64,
     left_bytes: u64,
     waiting: Option<Waiting>,
-    volume: VolumeState,
     status: Status,
+    /// The volume shows the object as it was; the next one is waited for.
+    awaits_volume: bool,
+    /// Volumes that have been waited for.
+    renewals: u8,
 }
 
-/// Which volume a transfer reads from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum VolumeState {
-    /// The one that was served when the request came.
-    First,
-    /// That one shows the object as it was; the next one is waited for.
-    Awaited,
-    /// The next one.
-    Second,
-}
+/// Most volumes that a response waits for, one after the other: an object may change again while it is read anew.
+const MAX_RENEWALS: u8 = 32;
 
 /// What came of waiting for a new volume.
 pub enum Renewal {
@@ -58,7 +54,7 @@ pub enum Renewal {
     /// It is not there yet.
     Awaited,
     /// It does not have the object.
-    Impossible,
+    Missing,
 }
 
 /// What the head of a transfer says.
@@ -136,26 +132,28 @@ impl Transfer {
             offset_bytes,
             left_bytes: range.length,
             waiting: None,
-            volume: VolumeState::First,
             status: if head.part.is_some() { Status::PartialContent } else { Status::Ok },
+            awaits_volume: false,
+            renewals: 0,
         }
     }
 
     /// The object has changed on the disks: wait for the volume that shows it as it is now. False if that is of no use: the head
-    /// says what is no longer true, or this has been tried.
+    /// says what is no longer true, or this has been tried too often.
     pub fn await_volume(&mut self, server: &mut HttpServer, waiter: Waiter, now: Instant) -> bool {
-        let fresh = self.head.is_some_and(|head| head.part.is_none()) && self.volume == VolumeState::First;
+        let fresh = self.head.is_some_and(|head| head.part.is_none()) && self.renewals < MAX_RENEWALS;
         if !fresh || !server.await_volume(waiter) {
             return false;
         }
-        self.volume = VolumeState::Awaited;
+        self.awaits_volume = true;
+        self.renewals += 1;
         self.waiting = Some(Waiting { since: now, starved: false });
         true
     }
 
     /// Begins anew on the volume that was waited for, if it is there.
     pub fn renew(&mut self, server: &HttpServer) -> Renewal {
-        if self.volume != VolumeState::Awaited {
+        if !self.awaits_volume {
             return Renewal::None;
         }
         let Some(head) = self.head else { return Renewal::None };
@@ -164,17 +162,16 @@ impl Transfer {
         };
         let directory = &served.volume.directory;
         let name = self.served.volume.directory.get(head.object).name;
-        let Some(object) = directory.by_name(name) else { return Renewal::Impossible };
-        match directory.get(object).content {
-            Content::Extent { chunk, offset_bytes, length_bytes } if length_bytes > 0 => {
-                let range = ByteRange { first: 0, length: length_bytes };
-                let unix_s = server.common.unix_s();
-                *self = Self::new(served, TransferHead { object, ..head }, chunk, offset_bytes, range, unix_s);
-                self.volume = VolumeState::Second;
-                Renewal::None
-            }
-            _ => Renewal::Impossible,
-        }
+        let Some(object) = directory.by_name(name) else { return Renewal::Missing };
+        let Content::Extent { chunk, offset_bytes, length_bytes } = directory.get(object).content else {
+            return Renewal::Missing;
+        };
+        let (unix_s, renewals) = (server.common.unix_s(), self.renewals);
+        // The object may have become empty: then there is only a head to send.
+        let range = ByteRange { first: 0, length: length_bytes };
+        *self = Self::new(served, TransferHead { object, ..head }, chunk, offset_bytes, range, unix_s);
+        self.renewals = renewals;
+        Renewal::None
     }
 
     /// Status of the head, if it has been queued.
@@ -222,12 +219,10 @@ impl Transfer {
                 Lookup::OutOfRange => return Progress::Failed,
             };
             self.waiting = None;
-            if let Some(head) = &self.head {
-                if !head.push(&self.served, &mut server.head, &server.common, out) {
+            if self.head.is_some() {
+                if !self.push_head(&mut server.head, &server.common, &server.stats, out) {
                     return self.wait(out.now(), true);
                 }
-                self.status.count(&server.stats);
-                self.head = None;
                 room_bytes = out.room_bytes();
             }
             let mut pushed_bytes = 0;
@@ -247,7 +242,27 @@ impl Transfer {
                 self.offset_bytes = 0;
             }
         }
+        if !self.push_head(&mut server.head, &server.common, &server.stats, out) {
+            return self.wait(out.now(), true);
+        }
         Progress::Done
+    }
+
+    /// Queues the head unless it has been. False if there is no head page for it.
+    fn push_head(
+        &mut self,
+        buffer: &mut HeadBuffer,
+        common: &CommonFields,
+        stats: &Stats,
+        out: &mut impl Outbox,
+    ) -> bool {
+        let Some(head) = &self.head else { return true };
+        if !head.push(&self.served, buffer, common, out) {
+            return false;
+        }
+        self.status.count(stats);
+        self.head = None;
+        true
     }
 
     fn wait(&mut self, now: Instant, starved: bool) -> Progress {
