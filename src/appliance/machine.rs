@@ -103,7 +103,7 @@ impl<N: NetQueue, B: BlockDevice> Machine for Appliance<N, B> {
         if open > 0 && !force {
             return Err(open);
         }
-        self.http.unmount();
+        Appliance::unmount(self);
         Ok(())
     }
 }

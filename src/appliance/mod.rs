@@ -68,6 +68,8 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
     mount_secret: [u8; 16],
     /// [`Appliance::mount`] was called while a mount was under way.
     mount_again: bool,
+    /// The mount under way is for nothing: meanwhile somebody has unmounted.
+    mount_dropped: bool,
     /// What the disks show has changed; it is mounted anew from then on.
     stale: bool,
     renew_at: Instant,
@@ -141,6 +143,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             mount: None,
             mount_secret: subkey(&secret, 3),
             mount_again: false,
+            mount_dropped: false,
             stale: false,
             renew_at: Instant::ZERO,
             disk_source: None,
@@ -242,6 +245,13 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         outcome
     }
 
+    /// Serves nothing from now on, until the next [`Appliance::mount`]. Requests under way finish.
+    pub fn unmount(&mut self) {
+        self.mount_dropped = self.mount.is_some();
+        self.mount_again = false;
+        self.http.unmount();
+    }
+
     /// The volume that new requests are served from.
     pub fn volume(&self) -> Option<&Volume> {
         self.http.volume()
@@ -329,6 +339,8 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     /// Mounts anew when what the disks show has changed, but not again and again while it keeps changing.
     fn renew(&mut self, now: Instant) -> bool {
         self.stale |= self.http.take_stale();
+        // What has been unmounted stays so until it is asked for; and then it is read anew in any case.
+        self.stale &= self.mount.is_some() || self.http.volume().is_some();
         if !self.stale || self.disk_source.is_none() || now < self.renew_at || self.mount.is_some() {
             return false;
         }
@@ -357,11 +369,18 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         let Poll::Ready(outcome) = mount.poll(&mut views) else { return false };
         drop(views);
         self.mount = None;
-        let outcome = outcome.and_then(|volume| Ok(self.http.set_volume(Some(volume))?));
+        let wanted = !core::mem::take(&mut self.mount_dropped);
+        let outcome = wanted.then(|| {
+            outcome.and_then(|mut volume| {
+                // Those that the mount was not to look at are no news.
+                volume.skipped_disks.retain(|skipped| self.shared_disks.is_shown(skipped.disk));
+                Ok(self.http.set_volume(Some(volume))?)
+            })
+        });
         if core::mem::take(&mut self.mount_again) {
             self.begin_mount();
         } else {
-            self.mount_outcome = Some(outcome);
+            self.mount_outcome = outcome;
         }
         true
     }

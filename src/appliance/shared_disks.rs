@@ -63,6 +63,11 @@ impl SharedDisks {
         })
     }
 
+    /// True if the mount may see this disk.
+    pub fn is_shown(&self, disk: usize) -> bool {
+        self.shown.is_empty() || self.shown.contains(&disk)
+    }
+
     /// The disks as `side` sees them.
     pub fn views<'a, B: BlockDevice>(&'a mut self, disks: &'a mut [B], side: Side) -> Vec<DiskView<'a, B>> {
         let Self { kept, shown } = self;
