@@ -27,9 +27,17 @@ impl Output {
     /// Beyond this a command stops and waits; one step may write past it by what it writes at once.
     const LIMIT_BYTES: usize = 8 << 10;
 
+    /// Beyond this nothing is taken from a client that does not read. More than a step writes at once.
+    const FLOOD_BYTES: usize = 64 << 10;
+
     /// True when a command should stop for now.
     pub fn is_full(&self) -> bool {
         self.text.len() >= Self::LIMIT_BYTES
+    }
+
+    /// True when not even answers to telnet commands have room.
+    pub fn is_flooded(&self) -> bool {
+        self.text.len() >= Self::FLOOD_BYTES
     }
 
     /// What is there to be sent.

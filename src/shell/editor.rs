@@ -102,6 +102,11 @@ impl Editor {
         Key::Editing
     }
 
+    /// True if nothing of a line has been typed.
+    pub fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
     /// The completed line, which also enters the history; the editor begins a new one.
     pub fn take(&mut self) -> String {
         let line = core::mem::take(&mut self.line);

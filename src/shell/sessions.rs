@@ -166,6 +166,11 @@ impl Session {
             return false;
         }
         if self.typed.is_empty() {
+            if self.ended && !self.editor.is_empty() {
+                // A last line without its end counts, as it does in a script.
+                self.typed.push(b'\n');
+                return true;
+            }
             self.closing = self.ended;
             return self.ended;
         }
@@ -289,7 +294,8 @@ impl ControlService for Shell {
         let Some(session) = self.session(id) else { return data.len() };
         let mut used = 0;
         for byte in data {
-            if session.typed.len() >= TYPED_BYTES || session.out.is_full() {
+            // Full output is no reason not to see ^C, which may be meant for it.
+            if session.typed.len() >= TYPED_BYTES || session.out.is_flooded() {
                 break;
             }
             used += 1;

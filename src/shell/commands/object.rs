@@ -15,6 +15,9 @@ use crate::shell::text::{Hex, Name, Size};
 /// Chunks that are read ahead of a command.
 const AHEAD_CHUNKS: u32 = 8;
 
+/// Pages that a command reads in one step at most, so that what is cached already does not hold up the server.
+const PAGES_PER_STEP: usize = 256;
+
 const NO_SUCH_OBJECT: &str = "Could not open: No such file or directory";
 
 pub(super) const COMMANDS: &[Definition] = &[
@@ -70,7 +73,10 @@ pub(super) const COMMANDS: &[Definition] = &[
             let mut next = 0;
             let mut reader: Option<Reader> = None;
             steps(move |context, out| {
-                while !out.is_full() {
+                for _ in 0..PAGES_PER_STEP {
+                    if out.is_full() {
+                        break;
+                    }
                     if let Some(running) = &mut reader {
                         match running.piece(context, out, |_, _, _| ()) {
                             Piece::More => {}
@@ -217,7 +223,10 @@ fn content(
     let mut names: Vec<String> = names.iter().rev().cloned().collect();
     let mut reader: Option<Reader> = None;
     steps(move |context, out| {
-        while !out.is_full() {
+        for _ in 0..PAGES_PER_STEP {
+            if out.is_full() {
+                break;
+            }
             if let Some(running) = &mut reader {
                 match running.piece(context, out, show) {
                     Piece::More => continue,
