@@ -2,7 +2,9 @@
 
 mod access_log;
 mod curl;
+mod live;
 mod pack;
 mod serve;
+mod shell;
 mod shfs;
 mod support;

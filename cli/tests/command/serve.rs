@@ -12,20 +12,25 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{fail, fixtures, members, minicache, succeed};
 
 /// Longer than anything here takes: a test that hangs fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
     pub addresses: Vec<SocketAddr>,
-    greeting: Vec<String>,
+    pub greeting: Vec<String>,
     stdout: BufReader<ChildStdout>,
     stderr: ChildStderr,
 }
 
 impl Server {
+    /// A server without a shell.
     fn start(paths: &[impl AsRef<OsStr>], options: &[&str]) -> Self {
-        let mut child = minicache(&["serve", "--shell", "none"])
+        Self::start_as_told(paths, &[&["--shell", "none"], options].concat())
+    }
+
+    pub fn start_as_told(paths: &[impl AsRef<OsStr>], options: &[&str]) -> Self {
+        let mut child = minicache(&["serve"])
             .args(paths)
             .args(options)
             .stdout(Stdio::piped())
@@ -59,7 +64,7 @@ impl Server {
         Self::start(&[folder], &[&["--listen", "127.0.0.1:0"], options].concat())
     }
 
-    fn connect(&self) -> Client {
+    pub fn connect(&self) -> Client {
         Client::new(self.addresses[0])
     }
 
@@ -93,15 +98,15 @@ impl Drop for Server {
     }
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 /// A keep-alive connection.
-struct Client {
-    stream: BufReader<TcpStream>,
+pub struct Client {
+    pub stream: BufReader<TcpStream>,
 }
 
 impl Client {
@@ -112,16 +117,16 @@ impl Client {
         Self { stream: BufReader::new(stream) }
     }
 
-    fn socket(&self) -> &TcpStream {
+    pub fn socket(&self) -> &TcpStream {
         self.stream.get_ref()
     }
 
-    fn send(&mut self, method: &str, target: &str) {
+    pub fn send(&mut self, method: &str, target: &str) {
         write!(self.stream.get_mut(), "{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     }
 
     /// Status and head, with the body still to be read; and the body's length.
-    fn read_head(&mut self) -> (u16, String, usize) {
+    pub fn read_head(&mut self) -> (u16, String, usize) {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(self.stream.read_line(&mut head).unwrap(), 0, "cut off: {head}");
@@ -132,12 +137,12 @@ impl Client {
         (status, head, length.map_or(0, |length| length.trim().parse().unwrap()))
     }
 
-    fn get(&mut self, target: &str) -> Answer {
+    pub fn get(&mut self, target: &str) -> Answer {
         self.send("GET", target);
         self.read_answer()
     }
 
-    fn read_answer(&mut self) -> Answer {
+    pub fn read_answer(&mut self) -> Answer {
         let (status, head, length) = self.read_head();
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).unwrap();
@@ -146,7 +151,7 @@ impl Client {
 }
 
 /// Bytes that tell files and places apart.
-fn content(seed: u64, length: usize) -> Vec<u8> {
+pub fn content(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
