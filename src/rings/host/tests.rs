@@ -374,7 +374,7 @@ fn a_file_that_has_changed_is_not_read() {
             if read_before && replaced {
                 assert!(result.is_err() || result == Ok(expected(&site.bytes, site.sector(1), 3)), "{name}");
             } else {
-                assert!(result == Err(BlockError::Failed), "{name} slow {slow} read {read_before}");
+                assert!(result == Err(BlockError::Changed), "{name} slow {slow} read {read_before}");
             }
             for extent in [0, 2] {
                 let sector = site.sector(extent);
@@ -399,7 +399,7 @@ fn another_file_of_the_same_length_and_time_is_another_file() {
     for extent in 1..count {
         assert!(bench.read(site.sector(extent), 1).is_ok());
     }
-    assert!(bench.read(site.sector(0), 1) == Err(BlockError::Failed), "opened anew");
+    assert!(bench.read(site.sector(0), 1) == Err(BlockError::Changed), "opened anew");
 }
 
 #[test]
@@ -412,9 +412,9 @@ fn a_planned_file_that_comes_back_is_read_again() {
         }
         let path = &site.extents[0].path;
         fs::rename(path, path.with_extension("away")).unwrap();
-        assert!(bench.read(0, 2) == Err(BlockError::Failed), "there is none");
+        assert!(bench.read(0, 2) == Err(BlockError::Changed), "there is none");
         fs::write(path, "another").unwrap();
-        assert!(bench.read(0, 2) == Err(BlockError::Failed), "it is another");
+        assert!(bench.read(0, 2) == Err(BlockError::Changed), "it is another");
         fs::rename(path.with_extension("away"), path).unwrap();
         assert!(bench.read(0, 2) == Ok(expected(&site.bytes, 0, 2)));
     }
@@ -445,7 +445,7 @@ fn a_file_rewritten_meanwhile_is_never_read_as_a_mix() {
         }
     }
     writer.join().unwrap();
-    assert_eq!(bench.read(0, 1), Err(BlockError::Failed));
+    assert_eq!(bench.read(0, 1), Err(BlockError::Changed));
 }
 
 #[test]
