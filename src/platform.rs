@@ -1,7 +1,7 @@
 //! What an appliance asks of the world under it: what time it is, and to sleep.
 //!
-//! A process answers with the system's clocks and epoll, the simulator with virtual time, a kernel with its timer and the halt
-//! instruction. Static dispatch: a world is one type.
+//! A process answers with the system's clocks and epoll; a kernel will with its timer and the halt instruction. The simulator
+//! needs none: it calls [`crate::appliance::Appliance::poll`] with its virtual time. Static dispatch: a world is one type.
 
 use smoltcp::time::Instant;
 
