@@ -162,6 +162,7 @@ impl Connection {
             self.probe_due = true;
             return;
         }
+        self.timed_out = true;
         context.stats.tcp_timeouts.increment();
         let repeated = again && self.recovery.is_after_timeout();
         self.congestion.on_timeout(self.in_flight_bytes(), self.mss_bytes, repeated);

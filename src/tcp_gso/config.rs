@@ -27,7 +27,7 @@ pub struct Config {
     pub receive_buffers: usize,
     /// Initial congestion window in segments (RFC 6928).
     pub initial_window_segments: u32,
-    /// Longest super-frame in bytes with the Ethernet header; the device may lower it.
+    /// Longest super-frame in bytes with the Ethernet header; the device may lower it, and few take more than 65,535.
     pub max_frame_bytes: usize,
     /// Size super-frames by the connection's rate, so that they don't become loss bursts. Off for measurements.
     pub autosize_frames: bool,
@@ -60,7 +60,7 @@ impl Default for Config {
             receive_buffer_bytes: 4 * PAGE_BYTES,
             receive_buffers: 256,
             initial_window_segments: 10,
-            max_frame_bytes: 65_535,
+            max_frame_bytes: 256 << 10,
             autosize_frames: true,
             rto_min: Duration::from_millis(200),
             rto_max: Duration::from_secs(60),

@@ -99,6 +99,9 @@ pub(super) struct Connection {
     /// Payload bytes of a full segment without SACK blocks, as of the last transmission.
     pub mss_bytes: u32,
 
+    /// A retransmission timer has gone off: the way may lose frames of more than 64 KiB, each time anew.
+    pub timed_out: bool,
+
     /// SND.UNA.
     pub una: Seq,
     /// SND.NXT; never moves back.
@@ -204,6 +207,7 @@ impl Connection {
             window_from: (half_open.rcv_nxt - 1, start),
             window_shift: half_open.window_scale.unwrap_or(0).min(14),
             queue: SendQueue::new(start),
+            timed_out: false,
             acknowledged_bytes: 0,
             progress_at: now,
             last_sent_at: now,

@@ -157,12 +157,14 @@ pub(super) fn write_headers(
     if path.key.is_ipv6 {
         put(head, 12, [0x86, 0xdd]);
         put(head, 14, (6 << 28 | path.flow_label).to_be_bytes());
-        put(head, 18, (tcp_bytes as u16).to_be_bytes());
+        let payload_bytes = u16::try_from(tcp_bytes).expect("an IPv6 packet of at most 64 KiB");
+        put(head, 18, payload_bytes.to_be_bytes());
         put(head, 20, [PROTOCOL_TCP, TTL]);
         put(head, 22, path.key.local);
         put(head, 38, path.key.remote);
     } else {
-        let total_bytes = (20 + tcp_bytes) as u16;
+        // What the field can't hold is told by 0, as Linux does for frames that are segmented before they meet a wire.
+        let total_bytes = u16::try_from(20 + tcp_bytes).unwrap_or(0);
         // Don't fragment: an atomic datagram, whose identification means nothing (RFC 6864).
         let mut sum = Sum::from_words(path.address_sum);
         for word in [0x4500, total_bytes, 0x4000, u16::from_be_bytes([TTL, PROTOCOL_TCP])] {
@@ -235,6 +237,8 @@ pub(super) fn seal(
     let tcp_bytes = head.len() - start + slices.iter().map(PageSlice::len).sum::<usize>();
     let mut sum = Sum::from_words(path.address_sum);
     sum.add_word(PROTOCOL_TCP.into());
+    // 32 bits long, as in Linux, where a frame is longer than a packet can be.
+    sum.add_word((tcp_bytes >> 16) as u16);
     sum.add_word(tcp_bytes as u16);
     let (field, result) = if offload {
         let checksum = PartialChecksum { start: start as u16, offset: 16 };

@@ -20,10 +20,12 @@ use super::sequence::Seq;
 use crate::rings::{Capabilities, Full, NetQueue, PageSlice, TxFrame};
 use crate::stats::Stats;
 
-/// Most slots of a frame: what a Xen backend maps without copying.
-const MAX_SLOTS: usize = 17;
-/// Longest frame in bytes: a 16-bit size that counts the Ethernet header.
-const MAX_FRAME_BYTES: usize = u16::MAX as usize;
+/// Most slots of a frame of up to [`FRAME_BYTES`]: what a Xen backend maps without copying.
+const SLOTS: usize = 17;
+/// Longest frame that every device with segmentation takes, in bytes: a 16-bit size that counts the Ethernet header.
+const FRAME_BYTES: usize = u16::MAX as usize;
+/// Most slots of a frame over a device that takes longer ones: 256 KiB of pages whose ends are cut.
+const MAX_SLOTS: usize = 66;
 /// Most bytes of response heads that are copied into slot 0.
 const MAX_COPIED_HEAD_BYTES: usize = 1024;
 /// A round trip of this many microseconds halves the share of a super-frame that does not depend on the rate (`tso_rtt_log`
@@ -50,7 +52,7 @@ struct Payload {
     copied_body_bytes: usize,
     slices: ArrayVec<PageSlice, { MAX_SLOTS - 1 }>,
     /// One bit for each slice that is of an object.
-    body_slices: u32,
+    body_slices: u128,
 }
 
 impl Payload {
@@ -81,7 +83,7 @@ impl Payload {
                 if self.slices.len() == max_slices {
                     break;
                 }
-                self.body_slices |= u32::from(piece.is_body) << self.slices.len();
+                self.body_slices |= u128::from(piece.is_body) << self.slices.len();
                 self.slices.push(piece.slice.part(offset, take));
                 left -= take;
             }
@@ -150,7 +152,7 @@ impl Transmitter {
 
     /// Takes note of what the device can do.
     pub fn update(&mut self, capabilities: Capabilities) {
-        let bytes = capabilities.head_bytes.clamp(MAX_HEADER_BYTES, MAX_FRAME_BYTES);
+        let bytes = capabilities.head_bytes.clamp(MAX_HEADER_BYTES, FRAME_BYTES);
         if self.head.len() < bytes {
             self.head.resize(bytes, 0);
         }
@@ -280,7 +282,8 @@ impl Connection {
         let copy_all = capabilities.max_slots <= 1;
         let head_end = transmitter.head.len().min(capabilities.head_bytes);
         let head_end = if copy_all { head_end } else { head_end.min(headers + MAX_COPIED_HEAD_BYTES) };
-        let max_slices = capabilities.max_slots.min(MAX_SLOTS).saturating_sub(1);
+        let most_slots = if sizes.frame_bytes as usize > FRAME_BYTES { MAX_SLOTS } else { SLOTS };
+        let max_slices = capabilities.max_slots.min(most_slots).saturating_sub(1);
         let mut payload = Payload::default();
         if plan.bytes > 0 {
             let head = &mut transmitter.head[headers..head_end.max(headers)];
@@ -344,7 +347,11 @@ impl Connection {
         if !transmitter.segments(&self.path) {
             return Sizes { segment_bytes, frame_bytes: segment_bytes };
         }
-        let limit = config.max_frame_bytes.min(transmitter.capabilities.max_frame_bytes).min(MAX_FRAME_BYTES);
+        let mut limit = config.max_frame_bytes.min(transmitter.capabilities.max_frame_bytes);
+        if self.path.key.is_ipv6 || self.recovery.is_active() || self.timed_out {
+            // IPv6 has no name for a longer packet, and what got lost goes out as every path is sure to take it.
+            limit = limit.min(FRAME_BYTES);
+        }
         let mut frame_bytes = limit.saturating_sub(MAX_HEADER_BYTES) as u32;
         if transmitter.capabilities.max_slots <= 1 {
             frame_bytes = frame_bytes.min(transmitter.head.len().saturating_sub(MAX_HEADER_BYTES) as u32);

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use smoltcp::time::Duration;
 
 use super::devices::{Frame, Sent, capabilities, read};
-use super::world::{Client, HEAD_BYTES, SEGMENT, Segment, World, response};
+use super::world::{Client, HEAD_BYTES, SEGMENT, Segment, World, ms, response};
 use crate::rings::Capabilities;
 use crate::tcp_gso::Config;
 
@@ -17,10 +17,6 @@ fn flight(sack_permitted: bool) -> (World, Client, Vec<Sent>) {
     let sent = world.exchange(client.data(b"100000\n"));
     assert_eq!(sent.len(), 10);
     (world, client, sent)
-}
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
 }
 
 #[test]

@@ -21,6 +21,18 @@ pub const SERVER6: IpAddress = IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const PATTERN_PAGES: usize = 64;
 /// Bytes of a response's head.
 pub const HEAD_BYTES: usize = 40;
+/// The payload bytes of full segments without options at MTU 1500.
+pub const MSS: usize = 1460;
+
+/// That many milliseconds.
+pub fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Payload bytes in all.
+pub fn total(sent: &[Sent]) -> usize {
+    sent.iter().map(|segment| segment.payload.len()).sum()
+}
 
 /// The byte at `offset` of any body.
 pub fn body_byte(offset: usize) -> u8 {
