@@ -25,6 +25,7 @@
 //! | [`cache`] | SHFS (format, volume, directory) and the chunk cache over block devices |
 //! | [`http`] | requests, responses, and the session that feeds object pages into a connection |
 //! | [`shell`] | µShell: telnet, line editing, the operator's commands |
+//! | [`params`] | a machine's command line: addresses, disks, limits |
 //! | [`platform`] | what an appliance asks of the world under it |
 //! | [`stats`] | every counter, named once |
 //! | [`appliance`] | the event loop that joins the rooms |
@@ -41,6 +42,8 @@ pub mod cache;
 pub mod http;
 #[forbid(unsafe_code)]
 pub mod net;
+#[forbid(unsafe_code)]
+pub mod params;
 #[forbid(unsafe_code)]
 pub mod platform;
 #[allow(unsafe_code)]

@@ -2,10 +2,30 @@
 
 use arrayvec::ArrayVec;
 use core::fmt;
-use smoltcp::wire::{IpAddress, IpCidr, Ipv4Address, Ipv6Address};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address};
 
 /// Most addresses that can be configured. The IPv6 link-local address is added to them.
 pub const MAX_ADDRESSES: usize = 7;
+
+/// Most neighbours whose MAC addresses can be configured.
+pub const MAX_STATIC_NEIGHBOURS: usize = 16;
+
+/// A host on the link whose MAC address is known, and need not be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticNeighbour {
+    /// Its IP address.
+    pub address: IpAddress,
+    /// Its MAC address.
+    pub hardware_address: [u8; 6],
+}
+
+impl StaticNeighbour {
+    /// True if both addresses can be those of a single host.
+    pub fn is_valid(&self) -> bool {
+        let mac = EthernetAddress(self.hardware_address);
+        self.address.is_unicast() && mac.is_unicast() && self.hardware_address != [0; 6]
+    }
+}
 
 /// Addresses, gateways and ports of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,7 +37,7 @@ use crate::rings::{Capabilities, NetQueue, RxFrame};
 use crate::stats::Stats;
 use crate::tcp_gso::RxSegment;
 
-pub use config::{MAX_ADDRESSES, NetworkConfig, NetworkConfigError};
+pub use config::{MAX_ADDRESSES, MAX_STATIC_NEIGHBOURS, NetworkConfig, NetworkConfigError, StaticNeighbour};
 pub use sessions::{ControlService, NoSessions, SESSIONS, SessionId, SessionOutput};
 
 use addresses::Addresses;
