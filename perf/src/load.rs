@@ -1,10 +1,11 @@
 //! Load by wrk, and what it says.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::on_core;
+use testbed::Namespace;
 
 /// What wrk measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,9 +16,10 @@ pub struct Load {
     pub bytes_per_s: f64,
 }
 
-/// Loads `url` from one core, over so many connections, for so many seconds.
-pub fn wrk(core: usize, url: &str, connections: usize, seconds: u32) -> Result<Load> {
-    let mut command = on_core(core, "wrk");
+/// Loads `url` from one core (of a namespace, if given), over so many connections, for so many seconds.
+pub fn wrk(namespace: Option<&Namespace>, core: usize, url: &str, connections: usize, seconds: u32) -> Result<Load> {
+    let mut command =
+        on_core(core, namespace.map_or_else(|| Command::new("wrk"), |namespace| namespace.command("wrk")));
     command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), url]).stderr(Stdio::inherit());
     let output = command.output().context("can't start wrk (Debian package wrk)")?;
     let said = String::from_utf8_lossy(&output.stdout);

@@ -5,11 +5,13 @@
 //! samples says something.
 #![forbid(unsafe_code)]
 
+mod contest;
 mod load;
 mod nginx;
 mod process;
 mod samples;
 mod serve;
+mod tap;
 
 use clap::{Parser, Subcommand};
 
@@ -23,12 +25,15 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// `minicache serve` on 127.0.0.1 beside nginx: requests a second of 700 bytes, bytes a second of 10 MiB
-    Serve(serve::Arguments),
+    Serve(contest::Arguments),
+    /// `minicache serve --tap` beside nginx behind virtual Ethernet, in network namespaces: needs root
+    Tap(contest::Arguments),
 }
 
 fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Tap(arguments) => tap::run(&arguments),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -7,10 +7,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::process::{Running, on_core};
+use crate::process::Running;
 
-/// Starts nginx on a core, serving `folder`; `work` is for its own files.
-pub fn start(core: usize, folder: &Path, work: &Path, address: SocketAddr) -> Result<Running> {
+/// Starts nginx by this command, which wants no more than its arguments, serving `folder`; `work` is for its own files.
+pub fn start(mut command: Command, folder: &Path, work: &Path, address: SocketAddr) -> Result<Running> {
     let configuration = work.join("nginx.conf");
     let (work, folder) = (work.display(), folder.display());
     fs::write(
@@ -29,9 +29,6 @@ http {{
 "
         ),
     )?;
-    let mut command: Command = on_core(core, "nginx");
     command.arg("-c").arg(&configuration);
-    let mut nginx = Running::start("nginx (Debian package nginx-light)", &mut command)?;
-    nginx.wait_for(address)?;
-    Ok(nginx)
+    Running::start("nginx (Debian package nginx-light)", &mut command)
 }

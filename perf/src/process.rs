@@ -49,11 +49,11 @@ impl Drop for Running {
     }
 }
 
-/// A command that runs on one core.
-pub fn on_core(core: usize, program: &str) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &core.to_string(), program]);
-    command
+/// The same command on one core.
+pub fn on_core(core: usize, command: Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned.args(["--cpu-list", &core.to_string()]).arg(command.get_program()).args(command.get_args());
+    pinned
 }
 
 /// A port of 127.0.0.1 that nobody uses at the moment.

@@ -1,130 +1,32 @@
 //! `minicache serve` beside nginx on the loopback interface.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
-use crate::load::{Load, wrk};
+use crate::contest::{self, Arguments, Contender, SERVER_CORE};
 use crate::nginx;
 use crate::process::{Running, free_address, on_core};
-use crate::samples::Samples;
-
-/// Arguments of `serve`.
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// Samples of each contender in each cell
-    #[arg(long, default_value_t = 10)]
-    samples: u32,
-
-    /// Seconds of a sample
-    #[arg(long, default_value_t = 2)]
-    seconds: u32,
-
-    /// Connections for the small object, one cell each
-    #[arg(long, value_delimiter = ',', default_value = "1,32,64")]
-    small: Vec<usize>,
-
-    /// Connections for the large object, one cell each
-    #[arg(long, value_delimiter = ',', default_value = "1,4,16")]
-    large: Vec<usize>,
-}
-
-/// Core of the servers, and core of the load.
-const SERVER_CORE: usize = 0;
-const LOAD_CORE: usize = 1;
-
-struct Cell {
-    title: String,
-    path: &'static str,
-    connections: usize,
-    rate: fn(&Load) -> f64,
-    /// What a rate is divided by to be shown, and that unit.
-    unit: (f64, &'static str),
-}
 
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let minicache = build()?;
+    let minicache = contest::build()?;
     let temporary = tempfile::tempdir()?;
     let (folder, work) = (temporary.path().join("www"), temporary.path().join("nginx"));
-    fs::create_dir(&folder)?;
+    contest::fill(&folder)?;
     fs::create_dir(&work)?;
-    fs::write(folder.join("small.bin"), vec![b's'; 700])?;
-    fs::write(folder.join("large.bin"), vec![b'l'; 10 << 20])?;
 
     let ours_at = free_address()?;
-    let mut command = on_core(SERVER_CORE, &minicache.display().to_string());
+    let mut command = on_core(SERVER_CORE, Command::new(minicache));
     command.arg("serve").arg(&folder).args(["--listen", &ours_at.to_string(), "--shell", "none"]).stdout(Stdio::null());
     let mut ours = Running::start("minicache", &mut command)?;
     ours.wait_for(ours_at)?;
     let theirs_at = free_address()?;
-    let theirs = nginx::start(SERVER_CORE, &folder, &work, theirs_at)?;
+    let mut theirs = nginx::start(on_core(SERVER_CORE, Command::new("nginx")), &folder, &work, theirs_at)?;
+    theirs.wait_for(theirs_at)?;
 
-    println!(
-        "{:<28} {:>12} {:>12} {:>7} {:>22}",
-        "median of samples", "minicache", "nginx", "ratio", "ratio at 10 %, 90 %"
-    );
-    for cell in cells(arguments) {
-        let mut samples = [Samples::default(), Samples::default()];
-        for _ in 0..arguments.samples {
-            for (side, (other, address)) in [(&theirs, ours_at), (&ours, theirs_at)].into_iter().enumerate() {
-                other.signal("STOP")?;
-                let url = format!("http://{address}/{}", cell.path);
-                let load = wrk(LOAD_CORE, &url, cell.connections, arguments.seconds);
-                other.signal("CONT")?;
-                let load = load.with_context(|| cell.title.clone())?;
-                samples[side].push((cell.rate)(&load));
-            }
-        }
-        show(&cell, &samples);
-    }
-    Ok(())
-}
-
-fn cells(arguments: &Arguments) -> Vec<Cell> {
-    let small = arguments.small.iter().map(|&connections| Cell {
-        title: format!("700 B, {connections} connections"),
-        path: "small.bin",
-        connections,
-        rate: |load| load.requests_per_s,
-        unit: (1e3, "k/s"),
-    });
-    let large = arguments.large.iter().map(|&connections| Cell {
-        title: format!("10 MiB, {connections} connections"),
-        path: "large.bin",
-        connections,
-        rate: |load| load.bytes_per_s,
-        unit: (1e9, "GB/s"),
-    });
-    small.chain(large).collect()
-}
-
-fn show(cell: &Cell, [ours, theirs]: &[Samples; 2]) {
-    let (scale, unit) = cell.unit;
-    let shown = |rate: f64| format!("{:.2} {unit}", rate / scale);
-    let ratio = |part: f64| ours.quantile(part) / theirs.quantile(part);
-    println!(
-        "{:<28} {:>12} {:>12} {:>7.2} {:>11.2} {:>10.2}",
-        cell.title,
-        shown(ours.median()),
-        shown(theirs.median()),
-        ratio(0.5),
-        ratio(0.1),
-        ratio(0.9)
-    );
-}
-
-/// Builds the command and returns its path.
-fn build() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(&root)
-        .args(["build", "--quiet", "--release", "--package", "minicache-cli"])
-        .status()?;
-    ensure!(built.success(), "minicache does not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release/minicache"))
+    let ours = Contender { server: ours, url: format!("http://{ours_at}") };
+    let theirs = Contender { server: theirs, url: format!("http://{theirs_at}") };
+    contest::run(arguments, &ours, &theirs, None)
 }
