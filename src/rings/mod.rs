@@ -14,6 +14,7 @@
 mod block_device;
 mod frame;
 mod head_page;
+mod link;
 mod net_queue;
 mod page;
 mod slice;
@@ -21,6 +22,7 @@ mod slice;
 #[cfg(feature = "std")]
 pub mod host;
 pub mod memory;
+pub mod virtio;
 
 pub use block_device::{
     BlockCompletion, BlockDevice, BlockError, BlockEvent, BlockOperation, BlockRequest, Geometry, MAX_REQUEST_PAGES,

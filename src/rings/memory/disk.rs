@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ops::Range;
 
-use super::link::{Link, LinkEvent};
+use crate::rings::link::{Link, LinkEvent};
 use crate::rings::{
     BlockCompletion, BlockDevice, BlockError, BlockEvent, BlockOperation, BlockRequest, Geometry, PAGE_BYTES,
 };

@@ -7,7 +7,7 @@
 
 mod backend;
 mod disk;
-mod link;
+
 mod net;
 mod ring;
 

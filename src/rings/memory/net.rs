@@ -13,8 +13,8 @@ use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::backend::MemoryBackend;
-use super::link::{Link, LinkEvent};
 use super::ring::Channel;
+use crate::rings::link::{Link, LinkEvent};
 use crate::rings::{
     Capabilities, Family, Full, NetEvent, NetQueue, Offload, PAGE_BYTES, Page, PagePool, PageSlice, RxChecksum,
     RxFrame, RxGso, TxFrame,
