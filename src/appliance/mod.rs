@@ -435,10 +435,19 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         };
         let pressure = self.pressure.next_deadline(self.http.cache().starved());
         let renew = (self.stale && self.disk_source.is_some()).then_some(self.renew_at);
-        [self.tcp.next_deadline(), self.network.next_deadline(), self.shell.next_deadline(), pressure, phase, renew]
-            .into_iter()
-            .flatten()
-            .min()
+        let net = self.net.next_deadline();
+        [
+            net,
+            self.tcp.next_deadline(),
+            self.network.next_deadline(),
+            self.shell.next_deadline(),
+            pressure,
+            phase,
+            renew,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Asks all devices to wake us. True if something has happened meanwhile: then don't sleep.

@@ -2,7 +2,7 @@
 
 use smoltcp::wire::{IpAddress, checksum};
 
-use crate::rings::{PartialChecksum, RxFrame};
+use crate::rings::RxFrame;
 
 /// The protocol number of TCP.
 const TCP: u8 = 6;
@@ -70,23 +70,6 @@ pub(super) fn segment_is_intact(
     sum.value() == 0xffff
 }
 
-/// Completes a checksum of which the field holds the pseudo-header's sum. False, and nothing changed, where it does not lie in
-/// the frame.
-pub(super) fn complete(frame: &mut [u8], partial: PartialChecksum) -> bool {
-    let start = usize::from(partial.start);
-    let field = start + usize::from(partial.offset);
-    if field + 2 > frame.len() {
-        return false;
-    }
-    // 0 stands for "no checksum" in UDP, and 0xffff is the same number: of use to both protocols.
-    let sum = match !checksum::data(&frame[start..]) {
-        0 => 0xffff,
-        sum => sum,
-    };
-    frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,25 +89,5 @@ mod tests {
             // 0 and 0xffff are the same number.
             prop_assert_eq!(sum.value() % 0xffff, checksum::data(&bytes) % 0xffff);
         }
-
-        #[test]
-        fn a_completed_checksum_verifies(mut bytes in prop::collection::vec(any::<u8>(), 8..100), start in 0..4_u16) {
-            let pseudo: [u8; 2] = core::array::from_fn(|i| bytes[usize::from(start) + 2 + i]);
-            let completed = complete(&mut bytes, PartialChecksum { start, offset: 2 });
-            prop_assert!(completed);
-            // What the field held stands for the pseudo-header, which is summed too when verifying.
-            let sums = [checksum::data(&bytes[usize::from(start)..]), checksum::data(&pseudo)];
-            prop_assert_eq!(checksum::combine(&sums), 0xffff);
-        }
-    }
-
-    #[test]
-    fn a_checksum_outside_the_frame_is_refused() {
-        let mut frame = [0; 20];
-        for (start, offset) in [(19, 0), (0, 19), (20, 0), (65535, 65535)] {
-            assert!(!complete(&mut frame, PartialChecksum { start, offset }));
-        }
-        assert_eq!(frame, [0; 20]);
-        assert!(complete(&mut frame, PartialChecksum { start: 18, offset: 0 }));
     }
 }

@@ -11,12 +11,11 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
 
 use super::addresses::Addresses;
-use super::checksum;
 use super::config::NetworkConfig;
 use super::frame_queue::FrameQueue;
 use super::newcomer::{self, Advertisement};
 use super::sessions::{ControlService, RECEIVE_BUFFER_BYTES, Sessions};
-use crate::rings::{Capabilities, NetQueue, Offload, RxChecksum, RxFrame, TxFrame};
+use crate::rings::{Capabilities, NetQueue, Offload, RxChecksum, RxFrame, TxFrame, wire};
 use crate::stats::Stats;
 
 /// Frames that wait for the control plane. A burst beyond that is lost, as on any host; its senders repeat themselves.
@@ -129,7 +128,7 @@ impl Control {
         let Some(buffer) = self.phy.rx.push(frame_bytes) else { return false };
         frame.copy_to(buffer);
         if let RxChecksum::Partial(partial) = frame.checksum {
-            checksum::complete(buffer, partial);
+            wire::complete(buffer, partial);
         }
         if let Some(address) = newcomer::wants(buffer, addresses) {
             let advertisement = Advertisement::new(address, hardware_address);

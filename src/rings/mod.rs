@@ -21,8 +21,10 @@ mod slice;
 
 #[cfg(feature = "std")]
 pub mod host;
+pub mod impair;
 pub mod memory;
 pub mod virtio;
+pub mod wire;
 
 pub use block_device::{
     BlockCompletion, BlockDevice, BlockError, BlockEvent, BlockOperation, BlockRequest, Geometry, MAX_REQUEST_PAGES,

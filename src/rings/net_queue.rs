@@ -1,5 +1,7 @@
 //! One RX/TX pair of a network interface.
 
+use smoltcp::time::Instant;
+
 use super::{RxFrame, TxFrame};
 
 /// What a network device can do. Read at each transmit: a backend may restart with less.
@@ -69,4 +71,9 @@ pub trait NetQueue {
 
     /// Asks to be woken when something happens. True if something did meanwhile: then don't sleep.
     fn arm(&mut self) -> bool;
+
+    /// When `receive` or `flush` has something to do though nobody wakes us; in the past if it has now. `None`: never.
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
 }
