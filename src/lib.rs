@@ -14,12 +14,13 @@
 //! 6. One pipeline, many worlds: kernel, process, simulator and load generator differ only in rings and boot.
 //!
 //! # Rooms
-//! Dependencies point downwards only: appliance → {http, shell} → {tcp_gso, net, cache} → rings. `tcp_gso` knows no
+//! Dependencies point downwards only: boot → appliance → {http, shell} → {tcp_gso, net, cache} → rings. `tcp_gso` knows no
 //! HTTP, `cache` knows no network, `rings` knows no TCP.
 //!
 //! | room | what it is for |
 //! |---|---|
-//! | [`rings`] | pages, page slices and bytes across a shared-memory ring; the only room with `unsafe` |
+//! | [`boot`] | from the first instruction to a running event loop, and the machine under it; may say `unsafe` |
+//! | [`rings`] | pages, page slices and bytes across a shared-memory ring; may say `unsafe` |
 //! | [`net`] | one parse per frame, demultiplexing, and the control plane (ARP, ND, ICMP) on smoltcp |
 //! | [`tcp_gso`] | the TCP that serves: small receive, large zero-copy send with segmentation offload |
 //! | [`cache`] | SHFS (format, volume, directory) and the chunk cache over block devices |
@@ -36,6 +37,8 @@ extern crate alloc;
 
 #[forbid(unsafe_code)]
 pub mod appliance;
+#[allow(unsafe_code)]
+pub mod boot;
 #[forbid(unsafe_code)]
 pub mod cache;
 #[forbid(unsafe_code)]

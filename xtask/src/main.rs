@@ -1,6 +1,8 @@
-//! The project's chores as one command, `cargo xtask`: the full test run and the proof that the appliance needs no std.
+//! The project's chores as one command, `cargo xtask`: the kernel, the full test run and the proof that the appliance needs no
+//! std.
 #![forbid(unsafe_code)]
 
+mod kernel;
 mod probe;
 mod run;
 mod test;
@@ -25,6 +27,8 @@ enum Task {
     /// Programs that tests need beyond Rust and a C compiler are installed by their Debian package name when this runs as
     /// root where apt-get exists; otherwise they are named, with the tests that are not run for want of them.
     Test,
+    /// Build the kernel: `target/minicache.elf`, for hypervisors that boot PVH.
+    Kernel,
     /// Link the appliance into a freestanding program, to prove that it needs no std.
     Probe,
 }
@@ -32,6 +36,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Test => test::run(),
+        Task::Kernel => kernel::run(),
         Task::Probe => probe::run(),
     };
     match result {

@@ -1,0 +1,18 @@
+//! Lines for people on the machine's console: plain text.
+
+use core::fmt::{self, Write};
+
+use super::machine::serial::Console;
+
+/// Writes a line to the console.
+pub fn line(text: fmt::Arguments<'_>) {
+    // The console takes everything; an error could only come from a value's own formatting.
+    let _ = Console.write_fmt(text);
+    let _ = Console.write_str("\n");
+}
+
+/// Prints a line on the console; as `format!`.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::boot::console::line(format_args!($($argument)*)) };
+}
+pub(crate) use say;

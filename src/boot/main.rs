@@ -1,0 +1,15 @@
+//! The kernel as a program: what a Rust program without an operating system has to supply. All else is in the library.
+#![no_std]
+#![no_main]
+
+use core::panic::PanicInfo;
+
+use minicache::boot::heap::Heap;
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    minicache::boot::panic(info)
+}
+
+#[global_allocator]
+static HEAP: Heap = Heap::new();

@@ -1,0 +1,101 @@
+//! The first Rust code: the processor, the memory map, the final page tables, and on to the kernel.
+
+use super::cpu::{self, Features};
+use super::paging::{BOOT_REACH_BYTES, PageTables, Rights, Unmappable};
+use super::physical::BootMemory;
+use super::segments::{INTERRUPTION_STACKS, MAIN_STACK};
+use super::serial::Console;
+use super::{interrupts, power, segments};
+use crate::boot::console::say;
+use crate::boot::memory_map::{MemoryMap, Region};
+use crate::boot::start_info::{StartInfo, StartInfoError};
+
+unsafe extern "C" {
+    // Borders of the image, from the linker script.
+    static image_start: u8;
+    static rodata_start: u8;
+    static data_start: u8;
+    static image_end: u8;
+}
+
+/// Where legacy devices are, below 1 MiB.
+const LEGACY: Region = Region { start: 0xa_0000, end: 0x10_0000 };
+/// Memory below is left to whoever may have put something there: tables of the firmware.
+const LOW_END: u64 = 1 << 20;
+const LARGE_BYTES: u64 = 2 << 20;
+const PAGE: u64 = super::paging::PAGE_BYTES as u64;
+
+/// Called by the entry with the start information's address.
+pub extern "C" fn start(info_address: u32) -> ! {
+    Console::initialise();
+    segments::initialise();
+    interrupts::initialise();
+    let features = Features::enable();
+    // SAFETY: the entry's page tables are in force, and what the hypervisor has written is reserved below.
+    let memory = unsafe { BootMemory::new() };
+    let (_, mut map) = match memory_map(&memory, info_address.into()) {
+        Ok(found) => found,
+        Err(error) => panic!("{error}"),
+    };
+    let end = map.free().last().map_or(0, |region| region.end);
+    let frames = map.take_below(PageTables::bytes_for(end, features.huge_pages), BOOT_REACH_BYTES);
+    let frames =
+        frames.unwrap_or_else(|| panic!("there is no memory for page tables: give the machine at least 16 MiB"));
+    let tables = match protect(frames, &map, features) {
+        Ok(tables) => tables,
+        Err(Unmappable) => panic!("the memory for page tables is used up"),
+    };
+    // SAFETY: they map the image, all memory of the map, and what is read of the hypervisor's.
+    unsafe { tables.activate() };
+    say!("MiniCache: {} KiB of memory, {} instructions since reset", map.free_bytes() >> 10, cpu::time_stamp());
+    power::off()
+}
+
+/// The address of one of the linker's borders.
+fn border(symbol: *const u8) -> u64 {
+    symbol.addr() as u64
+}
+
+/// Reads the start information, and finds out which memory is ours.
+fn memory_map(memory: &BootMemory, address: u64) -> Result<(StartInfo, MemoryMap), StartInfoError> {
+    let info = StartInfo::read(memory, address)?;
+    let mut map = MemoryMap::default();
+    info.memory_map(memory, |region, is_ram| {
+        if is_ram {
+            map.add(region);
+        }
+    })?;
+    // Where entries overlap, the careful one counts.
+    info.memory_map(memory, |region, is_ram| {
+        if !is_ram {
+            map.reserve(region);
+        }
+    })?;
+    map.reserve(Region { start: 0, end: LOW_END });
+    map.reserve(Region { start: border(&raw const image_start), end: border(&raw const image_end) });
+    info.occupied(memory, address, |region| map.reserve(region));
+    Ok((info, map))
+}
+
+/// The final page tables: the image by its sections, memory, the legacy area.
+fn protect(frames: Region, map: &MemoryMap, features: Features) -> Result<PageTables, Unmappable> {
+    // SAFETY: the frames have been taken from the map, so they are nobody else's, and lie in the first GiB.
+    let mut tables = unsafe { PageTables::new(frames, features.huge_pages)? };
+    let text = border(&raw const image_start);
+    let (rodata, data) = (border(&raw const rodata_start), border(&raw const data_start));
+    let end = border(&raw const image_end).next_multiple_of(LARGE_BYTES);
+    tables.map_small(Region { start: PAGE, end: LEGACY.start }, Some(Rights::Write))?;
+    tables.map_small(LEGACY, Some(Rights::Device))?;
+    tables.map_small(Region { start: LEGACY.end, end: text }, Some(Rights::Write))?;
+    tables.map_small(Region { start: text, end: rodata }, Some(Rights::Execute))?;
+    tables.map_small(Region { start: rodata, end: data }, Some(Rights::Read))?;
+    tables.map_small(Region { start: data, end }, Some(Rights::Write))?;
+    for guard in INTERRUPTION_STACKS.iter().map(|stack| stack.guard()).chain([MAIN_STACK.guard()]) {
+        tables.map_small(Region { start: guard, end: guard + PAGE }, None)?;
+    }
+    tables.map(frames, Rights::Write)?;
+    for region in map.free() {
+        tables.map(*region, Rights::Write)?;
+    }
+    Ok(tables)
+}
