@@ -5,6 +5,7 @@ mod allocation;
 mod allocators;
 mod fixtures;
 mod flood;
+mod impaired;
 mod sim;
 mod stalled;
 mod ten_thousand;

@@ -7,10 +7,11 @@ use std::rc::Rc;
 use fastrand::Rng;
 use minicache::appliance::ApplianceConfig;
 use minicache::rings::Capabilities;
+use minicache::rings::impair::Impairment;
 use minicache::rings::memory::MemoryNetConfig;
 use smoltcp::time::{Duration, Instant};
 
-use crate::sim::link::Impairment;
+use crate::sim::link;
 use crate::sim::population::{Behaviour, Population};
 use crate::sim::site::{Site, Striping};
 use crate::sim::world::{Event, World, WorldConfig};
@@ -97,9 +98,9 @@ fn move_objects(seed: u64) {
         },
         impairment: Impairment {
             delay: Duration::from_micros(rng.u64(50..20_000)),
-            bits_per_s: rng.u64(5..200) * 1_000_000,
-            queue_bytes: rng.usize(50..1000) * 1000,
-            ..Impairment::of_all_kinds(0.01)
+            rate_bits_per_s: Some(rng.u64(5..200) * 1_000_000),
+            queue_bytes: Some(rng.u64(50..1000) * 1000),
+            ..link::of_all_kinds(0.01)
         },
         hosts: vec![1500, 1500, 1280, 1500, 1400, 9000],
         striping,

@@ -95,11 +95,12 @@ impl Host {
         self.sockets.remove(handle);
     }
 
-    /// A frame has arrived.
-    pub fn receive(&mut self, frame: Vec<u8>) {
+    /// A frame has arrived. True: it is taken.
+    pub fn receive(&mut self, frame: &[u8]) -> bool {
         let longest = ETHERNET_BYTES + self.port.mtu_bytes;
         assert!(frame.len() <= longest, "{} bytes for a machine that takes {longest}", frame.len());
-        self.port.received.push_back(frame);
+        self.port.received.push_back(frame.to_vec());
+        true
     }
 
     /// Processes what arrived and what is due.

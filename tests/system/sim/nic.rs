@@ -1,27 +1,22 @@
-//! What a network interface with offloads does to a frame before it reaches the wire: completes checksums, cuts
-//! super-frames into segments.
+//! A network interface with offloads: what it is told of a frame is checked before it finishes it.
 //!
 //! It is as strict as the hardware is blind: what a real device would turn into garbage on the wire is an assertion here.
-//! The arithmetic is its own, so that a mistake of the appliance's can't cancel itself out.
+//! The arithmetic of the checks is its own, so that a mistake of the appliance's can't cancel itself out; what is cut is
+//! judged by the clients, which are smoltcp.
 
-use minicache::rings::{Family, Offload, PartialChecksum};
+use minicache::rings::{Family, Offload, PartialChecksum, wire};
 
 /// Bytes of an Ethernet header.
 pub const ETHERNET_BYTES: usize = 14;
 /// Where the checksum lies in a TCP header (RFC 9293 §3.1).
 const TCP_CHECKSUM: usize = 16;
 const PROTOCOL_TCP: u8 = 6;
-const FLAG_FIN: u8 = 0x01;
-const FLAG_PSH: u8 = 0x08;
-const FLAG_CWR: u8 = 0x80;
 
 /// Where the headers of a TCP frame lie.
 struct Layout {
     family: Family,
     /// Start of the TCP header.
     tcp: usize,
-    /// Start of the payload.
-    payload: usize,
 }
 
 impl Layout {
@@ -39,7 +34,7 @@ impl Layout {
             }
             other => panic!("an offload for EtherType {other:04x}"),
         };
-        Self { family, tcp, payload: tcp + usize::from(frame[tcp + 12] >> 4) * 4 }
+        Self { family, tcp }
     }
 
     /// Ones' complement sum of the pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1) for `tcp_bytes` of TCP.
@@ -50,26 +45,6 @@ impl Layout {
         };
         let length = (tcp_bytes as u32).to_be_bytes();
         fold(sum(addresses) + sum(&length) + u32::from(PROTOCOL_TCP))
-    }
-
-    /// Corrects the IP length, identification and header checksum of one segment.
-    fn set_ip_length(&self, segment: &mut [u8], index: u16) {
-        let bytes = segment.len() - ETHERNET_BYTES;
-        match self.family {
-            Family::Ipv4 => {
-                let ip = &mut segment[ETHERNET_BYTES..self.tcp];
-                ip[2..4].copy_from_slice(&u16::try_from(bytes).expect("an IPv4 length").to_be_bytes());
-                let identification = u16::from_be_bytes([ip[4], ip[5]]).wrapping_add(index);
-                ip[4..6].copy_from_slice(&identification.to_be_bytes());
-                ip[10..12].fill(0);
-                let checksum = !fold(sum(ip));
-                ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-            }
-            Family::Ipv6 => {
-                let payload_bytes = u16::try_from(bytes - 40).expect("an IPv6 length");
-                segment[ETHERNET_BYTES + 4..ETHERNET_BYTES + 6].copy_from_slice(&payload_bytes.to_be_bytes());
-            }
-        }
     }
 
     /// The IP packet's length as its header says.
@@ -85,18 +60,16 @@ impl Layout {
 /// The frames that appear on the wire for one frame given to the device.
 pub fn wire_frames(mut frame: Vec<u8>, offload: Offload) -> Vec<Vec<u8>> {
     match offload {
-        Offload::None => vec![frame],
-        Offload::Checksum(partial) => {
-            check_partial(&frame, partial);
-            complete(&mut frame, partial);
-            vec![frame]
-        }
-        Offload::Segment { checksum, family, mss_bytes } => {
+        Offload::None => {}
+        Offload::Checksum(partial) => check_partial(&frame, partial),
+        Offload::Segment { checksum, family, .. } => {
             check_partial(&frame, checksum);
             assert_eq!(Layout::of(&frame).family, family, "the offload's family and the EtherType");
-            segment(&frame, checksum, usize::from(mss_bytes))
         }
     }
+    let mut frames = Vec::new();
+    wire::wire_frames(&mut frame, offload, &mut |frame| frames.push(frame.to_vec())).expect("a sound frame");
+    frames
 }
 
 /// Turns a frame with a right TCP checksum into one whose checksum is left to be completed, as a guest on the same machine
@@ -118,43 +91,6 @@ fn check_partial(frame: &[u8], partial: PartialChecksum) {
     let field = u16::from_be_bytes([frame[layout.tcp + TCP_CHECKSUM], frame[layout.tcp + TCP_CHECKSUM + 1]]);
     let expected = layout.pseudo_header_sum(frame, frame.len() - layout.tcp);
     assert_eq!(field, expected, "the field holds the pseudo-header's sum");
-}
-
-/// Sums from `start` on, with what the field holds, into the field.
-fn complete(frame: &mut [u8], partial: PartialChecksum) {
-    let start = usize::from(partial.start);
-    let field = start + usize::from(partial.offset);
-    let checksum = !fold(sum(&frame[start..]));
-    frame[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
-}
-
-/// Cuts a super-frame as Linux's `tcp_gso_segment` and hardware do: sequence numbers and IPv4 identifications count up, FIN
-/// and PSH go to the last segment and CWR to the first.
-fn segment(frame: &[u8], checksum: PartialChecksum, mss_bytes: usize) -> Vec<Vec<u8>> {
-    assert!(mss_bytes > 0, "segments of no bytes");
-    let layout = Layout::of(frame);
-    let (head, payload) = frame.split_at(layout.payload);
-    assert!(!payload.is_empty(), "a super-frame without payload");
-    let count = payload.len().div_ceil(mss_bytes);
-    let sequence = u32::from_be_bytes(head[layout.tcp + 4..layout.tcp + 8].try_into().expect("four bytes"));
-    let cut = |(index, part): (usize, &[u8])| {
-        let mut segment = [head, part].concat();
-        layout.set_ip_length(&mut segment, index as u16);
-        let tcp = &mut segment[layout.tcp..];
-        tcp[4..8].copy_from_slice(&sequence.wrapping_add((index * mss_bytes) as u32).to_be_bytes());
-        if index + 1 < count {
-            tcp[13] &= !(FLAG_FIN | FLAG_PSH);
-        }
-        if index > 0 {
-            tcp[13] &= !FLAG_CWR;
-        }
-        let tcp_bytes = tcp.len();
-        let pseudo = layout.pseudo_header_sum(&segment, tcp_bytes);
-        segment[layout.tcp + TCP_CHECKSUM..][..2].copy_from_slice(&pseudo.to_be_bytes());
-        complete(&mut segment, checksum);
-        segment
-    };
-    payload.chunks(mss_bytes).enumerate().map(cut).collect()
 }
 
 /// True if the frame is TCP over IP and the TCP checksum is right, as an interface that verifies would say.
@@ -200,8 +136,8 @@ mod tests {
     use super::*;
     use smoltcp::phy::ChecksumCapabilities;
     use smoltcp::wire::{
-        EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet, TcpControl,
-        TcpPacket, TcpRepr, TcpSeqNumber,
+        EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket,
+        TcpRepr, TcpSeqNumber,
     };
 
     const SOURCE: [IpAddress; 2] = [IpAddress::v4(10, 0, 0, 1), IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, 1)];
@@ -252,28 +188,6 @@ mod tests {
                 let (partial, checksum) = unfinished(whole.clone());
                 assert!(!tcp_checksum_is_right(&partial));
                 assert_eq!(wire_frames(partial, Offload::Checksum(checksum)), [whole]);
-            }
-        }
-    }
-
-    #[test]
-    fn segments_are_what_smoltcp_would_have_sent() {
-        let payload: Vec<u8> = (0..10_000u32).map(|i| (i * 7 % 251) as u8).collect();
-        for (version, family) in [(0, Family::Ipv4), (1, Family::Ipv6)] {
-            // A sequence number that wraps within the super-frame.
-            let first = u32::MAX - 3000;
-            let (super_frame, checksum) = unfinished(frame(version, first, &payload, TcpControl::Fin));
-            let segments = wire_frames(super_frame, Offload::Segment { checksum, family, mss_bytes: 1448 });
-            assert_eq!(segments.len(), 7);
-            for (index, (segment, part)) in segments.iter().zip(payload.chunks(1448)).enumerate() {
-                let control = if index == 6 { TcpControl::Fin } else { TcpControl::None };
-                let mut expected = frame(version, first.wrapping_add(index as u32 * 1448), part, control);
-                if version == 0 {
-                    let mut ip = Ipv4Packet::new_unchecked(&mut expected[ETHERNET_BYTES..]);
-                    ip.set_ident(index as u16);
-                    ip.fill_checksum();
-                }
-                assert_eq!(segment, &expected, "segment {index} of family {family:?}");
             }
         }
     }

@@ -4,12 +4,14 @@
 //! deadline has come, the backend only looks into the ring when it was notified. So a lost wake-up is a stall here as it
 //! would be on a real machine.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
 use fastrand::Rng;
 use minicache::appliance::{Appliance, ApplianceConfig};
+use minicache::rings::impair::{Impaired, Impairment, Impairments, Link, LinkCounts};
 use minicache::rings::memory::TakenFrame;
 use minicache::rings::memory::{
     MemoryBackend, MemoryDisk, MemoryDiskControl, MemoryNet, MemoryNetConfig, Pace, memory_net,
@@ -20,7 +22,7 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address};
 
 use super::host::Host;
-use super::link::{Counts, Impairment, Link};
+use super::link;
 use super::nic;
 use super::site::{Site, Striping};
 
@@ -46,6 +48,8 @@ pub struct WorldConfig {
     pub appliance: ApplianceConfig,
     /// Each direction of each client machine's wire.
     pub impairment: Impairment,
+    /// What goes wrong within the appliance's network device.
+    pub device: Impairments,
     /// MTU in bytes of each client machine.
     pub hosts: Vec<usize>,
     /// How long the backend keeps a frame after it has taken it.
@@ -62,7 +66,8 @@ impl Default for WorldConfig {
             seed: 1,
             capabilities: MemoryNetConfig::default().capabilities,
             appliance: ApplianceConfig::default(),
-            impairment: Impairment::NONE,
+            impairment: link::GOOD,
+            device: Impairments::NONE,
             hosts: vec![1500],
             completion_delay: Duration::from_micros(200),
             disk_delay: Duration::from_millis(2),
@@ -143,7 +148,7 @@ pub struct World {
     /// Virtual time.
     pub now: Instant,
     /// The appliance under test.
-    pub appliance: Appliance<MemoryNet, MemoryDisk>,
+    pub appliance: Appliance<Impaired<MemoryNet>, MemoryDisk>,
     /// The other side of its network device.
     pub backend: MemoryBackend,
     /// Every counter of the appliance.
@@ -156,6 +161,8 @@ pub struct World {
     pub undelivered: u64,
     /// Allocations made within the appliance's event loop.
     pub allocations: u64,
+    /// Virtual time, for the network device.
+    clock: Rc<Cell<Instant>>,
     rng: Rng,
     machines: Vec<Machine>,
     disks: Vec<Disk>,
@@ -185,6 +192,9 @@ impl World {
         let net_config = MemoryNetConfig { capabilities: config.capabilities, verify: true, ..Default::default() };
         let ring_entries = net_config.ring_entries;
         let (net, backend) = memory_net(net_config, rx_pool.clone(), stats.clone());
+        let clock = Rc::new(Cell::new(Instant::ZERO));
+        let device_clock = clock.clone();
+        let net = Impaired::new(net, config.device, Box::new(move || device_clock.get()), stats.clone());
         let disks: Vec<MemoryDisk> = disks.into_iter().map(MemoryDisk::read_only).collect();
         let controls = disks.iter().map(|disk| Disk { control: disk.control(), due: Vec::new() }).collect::<Vec<_>>();
         for disk in &controls {
@@ -201,8 +211,8 @@ impl World {
         appliance.mount();
         let machines = config.hosts.iter().zip(1..).map(|(mtu_bytes, number)| Machine {
             host: Host::new(number, *mtu_bytes, rng.u64(..)),
-            to_host: Link::new(config.impairment.clone(), rng.u64(..)),
-            to_appliance: Link::new(config.impairment.clone(), rng.u64(..)),
+            to_host: Link::new(config.impairment, rng.u64(..)),
+            to_appliance: Link::new(config.impairment, rng.u64(..)),
             deadline: Some(Instant::ZERO),
         });
         let mut world = Self {
@@ -214,6 +224,7 @@ impl World {
             inspect: Box::new(|_| ()),
             undelivered: 0,
             allocations: 0,
+            clock,
             machines: machines.collect(),
             rng,
             disks: controls,
@@ -253,8 +264,8 @@ impl World {
     }
 
     /// What has happened on all wires.
-    pub fn counts(&self) -> Counts {
-        let mut total = Counts::default();
+    pub fn counts(&self) -> LinkCounts {
+        let mut total = LinkCounts::default();
         for machine in &self.machines {
             total += machine.to_host.counts();
             total += machine.to_appliance.counts();
@@ -297,9 +308,11 @@ impl World {
             self.late.completions.push(entry.remove());
         }
         for index in 0..self.machines.len() {
-            while let Some(frame) = self.machines[index].to_appliance.receive(self.now) {
-                self.late.frames.push(frame);
-            }
+            let frames = &mut self.late.frames;
+            self.machines[index].to_appliance.deliver(self.now, &mut |frame, _| {
+                frames.push(frame.to_vec());
+                true
+            });
         }
         // Some of it comes a moment later, when the event loop has just found nothing to do.
         if self.rng.u8(..4) > 0 {
@@ -357,7 +370,7 @@ impl World {
 
     /// True if anything woke the event loop.
     fn is_woken(&self) -> bool {
-        let woken_by_net = self.appliance.net().woken();
+        let woken_by_net = self.appliance.net().inner().woken();
         let woken_by_disk = self.appliance.disks().iter().filter(|disk| disk.woken()).count() > 0;
         let due = self.appliance.next_deadline().is_some_and(|deadline| deadline <= self.now);
         self.awake || woken_by_net || woken_by_disk || due
@@ -371,6 +384,7 @@ impl World {
                 return;
             }
         }
+        self.clock.set(self.now);
         let mut before = crate::allocations();
         let unix_s = START_UNIX_S + self.now.total_micros() as u64 / 1_000_000;
         for _ in 0..MAX_ROUNDS {
@@ -429,7 +443,7 @@ impl World {
     fn put_on_wires(&mut self, frame: Vec<u8>) {
         let destination = EthernetAddress::from_bytes(&frame[..6]);
         for machine in self.machines.iter_mut().filter(|machine| machine.host.hears(destination)) {
-            machine.to_host.send(self.now, frame.clone());
+            machine.to_host.send(self.now, &frame);
         }
     }
 
@@ -438,10 +452,8 @@ impl World {
         let ours = EthernetAddress(self.appliance.net().capabilities().hardware_address);
         let machine = &mut self.machines[index];
         let mut active = machine.deadline.is_some_and(|deadline| deadline <= now);
-        while let Some(frame) = machine.to_host.receive(now) {
-            machine.host.receive(frame);
-            active = true;
-        }
+        let host = &mut machine.host;
+        active |= machine.to_host.deliver(now, &mut |frame, _| host.receive(frame)) > 0;
         if !active {
             return;
         }
@@ -452,7 +464,7 @@ impl World {
         for frame in machine.host.sent() {
             let destination = EthernetAddress::from_bytes(&frame[..6]);
             if destination == ours || destination.is_multicast() {
-                machine.to_appliance.send(now, frame);
+                machine.to_appliance.send(now, &frame);
             }
         }
     }
@@ -466,7 +478,7 @@ impl World {
             }
         }
         let of_machine = |machine: &Machine| {
-            [machine.deadline, machine.to_host.next_arrival(), machine.to_appliance.next_arrival()]
+            [machine.deadline, machine.to_host.next_deadline(), machine.to_appliance.next_deadline()]
                 .into_iter()
                 .flatten()
                 .min()
