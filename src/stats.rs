@@ -79,8 +79,12 @@ counters! {
     tx_full,
     /// Notifications sent to the other sides of rings.
     notifications,
+    /// Publications to the other sides of rings that needed no notification, since they were awake.
+    notifications_spared,
     /// Wake-ups by the other sides of rings.
     wakeups,
+    /// Times that a device broke the rules of its ring, or asked to be reset.
+    device_faults,
     /// Bytes of object bodies that the CPU copied or summed.
     copied_bytes,
     /// TCP segments received by the serving TCP.

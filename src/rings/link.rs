@@ -12,6 +12,7 @@ pub(super) enum LinkEvent<U> {
 }
 
 /// State of a device that begins to work at once; `U` is what it comes up with.
+#[derive(Debug)]
 pub(super) struct Link<U> {
     up: bool,
     gone: bool,

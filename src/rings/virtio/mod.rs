@@ -10,9 +10,8 @@
 //!    as the way to configuration space. The order of what is found is that of the slots, then that of bus, device and function;
 //!    disks are numbered in this order. (QEMU's microvm fills its slots from the last one down: the first `-device` on the command
 //!    line is found last.)
-//! 2. Make a driver of each: `VirtioNet::new(transport, refused_features, rx_pool, stats)` for [`DeviceKind::Network`],
-//!    `VirtioBlk::new(transport, refused_features, stats)` for [`DeviceKind::Block`]. The features ([`features`]) are a mask of what
-//!    to do without: 0 in production, one bit in a test of a fallback.
+//! 2. Make a driver of each: [`VirtioNet::new`] for [`DeviceKind::Network`], [`VirtioBlk::new`] for [`DeviceKind::Block`]. Both take
+//!    a mask of features ([`features`]) to do without: 0 in production, one bit in a test of a fallback.
 //! 3. Interrupts: the handler does nothing with the device; it sets a flag that ends the sleep. Memory-mapped slots have a line
 //!    each, edge-triggered on QEMU's machines; [`crate::rings::NetQueue::arm`] and [`crate::rings::BlockDevice::arm`] acknowledge.
 //!    PCI functions write the [`MsiMessage`] that they were given, all of them the same if it is so wished. The last two steps
@@ -32,19 +31,26 @@
 //! What it writes (used rings, frame headers, status bytes, configuration) is copied once and checked. What can't be true makes
 //! the driver reset the device: only then do the pages that it held come back, so that none is used again while the device may
 //! write it. `Down` is said after the reset is confirmed; then the device is started anew, which ends in `Up` or, for one that
-//! keeps lying, in `Gone`. `stats.device_faults` counts; the log says what was wrong.
+//! keeps lying, in `Gone`. [`crate::stats::Stats::device_faults`] counts; the log says what was wrong.
 
+mod block;
 mod error;
 pub mod features;
+mod life;
 mod mmio;
+mod net;
 mod pci;
+mod queue;
 mod registers;
+mod shared_memory;
 mod transport;
 
 use core::fmt;
 
+pub use block::VirtioBlk;
 pub use error::VirtioError;
 pub use mmio::{MmioTransport, probe_mmio};
+pub use net::VirtioNet;
 pub use pci::{
     Ecam, MsiMessage, PciConfig, PciError, PciFunction, PciMemory, PciTransport, PortConfig, PortIo, probe_pci,
 };

@@ -6,6 +6,10 @@ use super::pci::PciTransport;
 
 /// Bits of the device status field (virtio 1.2 §2.1).
 pub(super) mod status {
+    pub const ACKNOWLEDGE: u8 = 1;
+    pub const DRIVER: u8 = 2;
+    pub const DRIVER_OK: u8 = 4;
+    pub const FEATURES_OK: u8 = 8;
     pub const NEEDS_RESET: u8 = 64;
     pub const FAILED: u8 = 128;
 }
@@ -20,6 +24,14 @@ pub enum DeviceKind {
 }
 
 impl DeviceKind {
+    /// How its driver calls itself.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Network => "virtio-net",
+            Self::Block => "virtio-blk",
+        }
+    }
+
     /// By the device ID (virtio 1.2 §5); `None` for kinds that there is no driver for, and for empty places (ID 0).
     pub fn of(device_id: u32) -> Option<Self> {
         match device_id {

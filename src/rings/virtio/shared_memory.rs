@@ -1,0 +1,112 @@
+//! The one door to memory that a device reads and writes while we do.
+//!
+//! No reference to its bytes is ever made: accesses are volatile or atomic, within bounds, and by value.
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU16, Ordering};
+
+use crate::rings::PAGE_BYTES;
+
+/// Zeroed, page-aligned memory, named to the device by its address.
+#[derive(Debug)]
+pub(super) struct SharedMemory {
+    base: NonNull<u8>,
+    layout: Layout,
+    /// A device may still use it: it is never given back.
+    abandoned: bool,
+}
+
+impl SharedMemory {
+    /// `bytes` bytes (at least 1).
+    pub fn new(bytes: usize) -> Self {
+        assert!(bytes > 0, "memory of no bytes");
+        let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("queues fit the address space");
+        // SAFETY: the layout's size is not zero.
+        let memory = unsafe { alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        Self { base, layout, abandoned: false }
+    }
+
+    /// The address of a byte, as the device is to be told.
+    pub fn address(&self, offset: usize) -> u64 {
+        self.place::<u8>(offset).expose_provenance() as u64
+    }
+
+    /// Never gives the memory back.
+    pub fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
+    /// Where a `T` lies. That it lies within the memory and is aligned is up to us alone, so a mistake ends the program.
+    fn place<T>(&self, offset: usize) -> *mut T {
+        assert!(offset <= self.layout.size() && size_of::<T>() <= self.layout.size() - offset, "{offset} is outside");
+        // SAFETY: the offset lies within the allocation.
+        let place = unsafe { self.base.as_ptr().add(offset) }.cast::<T>();
+        debug_assert!(place.is_aligned());
+        place
+    }
+
+    pub fn read8(&self, offset: usize) -> u8 {
+        // SAFETY: `place` is within the allocation; any byte is a u8. Whoever writes it meanwhile is outside the program.
+        unsafe { self.place::<u8>(offset).read_volatile() }
+    }
+
+    pub fn write8(&self, offset: usize, value: u8) {
+        // SAFETY: as for `read8`.
+        unsafe { self.place::<u8>(offset).write_volatile(value) }
+    }
+
+    pub fn write16(&self, offset: usize, value: u16) {
+        // SAFETY: as for `read8`, and aligned: every offset of a u16 is even.
+        unsafe { self.place::<u16>(offset).write_volatile(value.to_le()) }
+    }
+
+    pub fn read64(&self, offset: usize) -> u64 {
+        // SAFETY: as for `read8`. Used elements lie at 4 behind a page border, so they are read as halves.
+        unsafe {
+            let low = self.place::<u32>(offset).read_volatile();
+            let high = self.place::<u32>(offset + 4).read_volatile();
+            u64::from(u32::from_le(high)) << 32 | u64::from(u32::from_le(low))
+        }
+    }
+
+    pub fn write64(&self, offset: usize, value: u64) {
+        // SAFETY: as for `read8`, and aligned: descriptors and request headers begin at multiples of 16.
+        unsafe { self.place::<u64>(offset).write_volatile(value.to_le()) }
+    }
+
+    /// Copies bytes in that the device will only read.
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset <= self.layout.size() && bytes.len() <= self.layout.size() - offset, "{offset} is outside");
+        // SAFETY: the range lies in the allocation, to which no reference exists, so `bytes` lies elsewhere.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(offset), bytes.len()) }
+    }
+
+    /// Zeroes everything.
+    pub fn clear(&self) {
+        // SAFETY: the whole allocation, to which no reference exists.
+        unsafe { core::ptr::write_bytes(self.base.as_ptr(), 0, self.layout.size()) }
+    }
+
+    /// Reads an index of the device's, and sees everything that it wrote before.
+    pub fn load16(&self, offset: usize, ordering: Ordering) -> u16 {
+        // SAFETY: as for `write16`; both sides access indices as whole 16-bit words.
+        u16::from_le(unsafe { AtomicU16::from_ptr(self.place(offset)) }.load(ordering))
+    }
+
+    /// Writes an index of ours.
+    pub fn store16(&self, offset: usize, value: u16, ordering: Ordering) {
+        // SAFETY: as for `load16`.
+        unsafe { AtomicU16::from_ptr(self.place(offset)) }.store(value.to_le(), ordering);
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        if !self.abandoned {
+            // SAFETY: it was allocated with this layout; the owner has made sure that the device uses it no longer.
+            unsafe { dealloc(self.base.as_ptr(), self.layout) };
+        }
+    }
+}
