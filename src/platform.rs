@@ -5,6 +5,30 @@
 
 use smoltcp::time::Instant;
 
+/// What is asked of the world when an appliance has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Switch the machine off; end the process.
+    Halt,
+    /// Start the machine anew.
+    Reboot,
+}
+
+/// How a machine's memory is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// All memory that the machine was given, in bytes.
+    pub total_bytes: u64,
+    /// What the heap manages, in bytes.
+    pub heap_bytes: u64,
+    /// What of that is allocated, in bytes.
+    pub heap_used_bytes: u64,
+    /// Most that ever was, in bytes; `None` if nobody keeps count.
+    pub heap_peak_bytes: Option<u64>,
+    /// Allocations that have not been given back.
+    pub allocations: u64,
+}
+
 /// The world under an appliance.
 pub trait Platform {
     /// Why the world can't go on. [`core::convert::Infallible`] where it always can.

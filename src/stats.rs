@@ -85,6 +85,8 @@ counters! {
     wakeups,
     /// Times that a device broke the rules of its ring, or asked to be reset.
     device_faults,
+    /// Interrupts taken, timer and devices; 0 where nobody takes any (a process, the simulator).
+    interrupts,
     /// Bytes of object bodies that the CPU copied or summed.
     copied_bytes,
     /// TCP segments received by the serving TCP.

@@ -8,8 +8,9 @@ use smoltcp::time::Instant;
 
 use super::Appliance;
 use crate::http::{ChunkRead, HttpServer, Served};
-use crate::rings::{BlockDevice, NetQueue};
-use crate::shell::{BlockInfo, InterfaceInfo, Machine, MountState, RingInfo};
+use crate::platform::{MemoryUse, Power};
+use crate::rings::{BlockDevice, NetQueue, PAGE_BYTES};
+use crate::shell::{BlockInfo, InterfaceInfo, Machine, MountState, PoolInfo, RingInfo};
 use crate::stats::Stats;
 use crate::tcp_gso::ConnectionInfo;
 
@@ -105,5 +106,35 @@ impl<N: NetQueue, B: BlockDevice> Machine for Appliance<N, B> {
         }
         Appliance::unmount(self);
         Ok(())
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        self.memory_source.as_ref().map(|source| source())
+    }
+
+    fn pools(&self) -> Vec<PoolInfo> {
+        let bytes = |pages| (pages * PAGE_BYTES) as u64;
+        [("cache", &self.cache_pages), ("packets", &self.packet_pages)]
+            .map(|(name, pool)| PoolInfo { name, bytes: bytes(pool.capacity()), used_bytes: bytes(pool.in_use()) })
+            .to_vec()
+    }
+
+    fn power(&mut self, power: Power) -> Result<(), &'static str> {
+        if power == Power::Reboot && !self.can_reboot {
+            return Err(
+                "this is a process, not a machine of its own: 'halt' ends it, start it again where it was started",
+            );
+        }
+        // The first word counts. What follows from it begins when the shell has said so.
+        self.power.get_or_insert(power);
+        Ok(())
+    }
+
+    fn autosizes_frames(&self) -> bool {
+        self.tcp.autosizes_frames()
+    }
+
+    fn set_autosize_frames(&mut self, on: bool) {
+        self.tcp.set_autosize_frames(on);
     }
 }

@@ -34,7 +34,7 @@ use crate::cache::ChunkCache;
 use crate::cache::shfs::{MAX_DISKS, Mount, MountConfig, MountError, Volume};
 use crate::http::{AccessLog, HttpServer};
 use crate::net::{Network, SESSIONS};
-use crate::platform::Platform;
+use crate::platform::{MemoryUse, Platform, Power};
 use crate::rings::{BlockDevice, NetEvent, NetQueue, PAGE_BYTES, PagePool};
 use crate::shell::Shell;
 use crate::stats::Stats;
@@ -50,6 +50,9 @@ const ROUNDS_A_TURN: usize = 16;
 
 /// How long the resets of a shutdown may wait for a ring that is full or a device that is down.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long requests under way may take to finish when the shell says `halt` or `reboot`.
+const HALT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Least time between two mounts because of changes.
 const RENEW_INTERVAL: Duration = Duration::from_millis(200);
@@ -81,6 +84,10 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
     mount_outcome: Option<Result<(), MountError>>,
     mount_told: bool,
     phase: Phase,
+    /// What the shell has asked of the platform.
+    power: Option<Power>,
+    can_reboot: bool,
+    memory_source: Option<MemorySource>,
     shell: Shell,
     now: Instant,
     unix_s: u64,
@@ -92,6 +99,9 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
 
 /// Makes a disk, or says why it can't.
 pub type DiskSource<B> = Box<dyn FnMut() -> Result<B, String>>;
+
+/// Tells how the machine's memory is used.
+pub type MemorySource = Box<dyn Fn() -> MemoryUse>;
 
 /// How far a shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +161,9 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             mount_outcome: None,
             mount_told: false,
             phase: Phase::Running,
+            power: None,
+            can_reboot: false,
+            memory_source: None,
             shell: Shell::default(),
             now: Instant::ZERO,
             unix_s: 0,
@@ -182,6 +195,22 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     /// Tells `log` of every request from now on.
     pub fn set_access_log(&mut self, log: Box<dyn AccessLog>) {
         self.http.set_access_log(log);
+    }
+
+    /// From now on the shell's `free` and `mallinfo` ask `source`.
+    pub fn set_memory_source(&mut self, source: MemorySource) {
+        self.memory_source = Some(source);
+    }
+
+    /// The platform can start the machine anew: the shell's `reboot` works.
+    pub fn allow_reboot(&mut self) {
+        self.can_reboot = true;
+    }
+
+    /// What the shell has asked for, if it has (`halt`, `reboot`). The appliance shuts itself down then: when
+    /// [`Appliance::is_stopped`] says so, it is the platform's turn.
+    pub fn power_request(&self) -> Option<Power> {
+        self.power
     }
 
     /// What the disk source shows has changed: it will be mounted anew, soon.
@@ -299,6 +328,10 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         self.shell.tick(now);
         busy |= self.network.poll(now, &mut self.net, &mut self.shell);
         busy |= self.run_shell();
+        if self.power.is_some() && self.phase == Phase::Running {
+            self.shutdown(now, HALT_LIMIT);
+            busy = true;
+        }
         busy |= self.relieve(now);
         busy |= self.end(now, busy);
         self.net.flush();
@@ -418,7 +451,8 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
                 }
             }
             Phase::Closing { until } => {
-                if now >= until || !busy && self.tcp.connections().next().is_none() {
+                let silent = self.tcp.connections().next().is_none() && self.network.sessions_are_over();
+                if now >= until || !busy && silent {
                     self.phase = Phase::Stopped;
                 }
             }
@@ -456,13 +490,18 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         self.disks.iter_mut().fold(net, |pending, disk| disk.arm() || pending)
     }
 
-    /// Ends gracefully: takes no more connections, lets requests under way finish for at most `limit`, then resets what is left.
+    /// Ends gracefully: takes no more connections, says goodbye to the shell's clients, lets requests under way finish for at most `limit`, then resets what is left.
     /// Keep polling until [`Appliance::is_stopped`].
     pub fn shutdown(&mut self, now: Instant, limit: Duration) {
         if self.phase != Phase::Running {
             return;
         }
         self.phase = Phase::Draining { until: now + limit };
+        self.shell.go_down(match self.power {
+            Some(Power::Reboot) => "reboots",
+            Some(Power::Halt) | None => "halts",
+        });
+        self.network.wake_sessions();
         self.http.drain();
         let connections: Vec<ConnectionId> = self.tcp.connections().map(|connection| connection.id).collect();
         connections.into_iter().for_each(|id| self.tcp.wake(id));

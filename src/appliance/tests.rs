@@ -3,6 +3,7 @@
 #[path = "../../tests/volumes/mod.rs"]
 mod volumes;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -15,8 +16,8 @@ use smoltcp::time::{Duration, Instant};
 
 use super::{Appliance, ApplianceConfig};
 use crate::net::tests::client::Client;
-use crate::net::tests::{address, config as network_config};
-use crate::platform::Platform;
+use crate::net::tests::{SHELL_PORT, address, config as network_config};
+use crate::platform::{MemoryUse, Platform, Power};
 use crate::rings::memory::{MemoryDisk, MemoryDiskControl, MemoryNet, MemoryNetConfig, Pace, memory_net};
 use crate::rings::{Capabilities, Geometry, PagePool};
 use crate::stats::Stats;
@@ -453,4 +454,104 @@ fn a_turn_does_not_sleep_over_the_end_of_a_mount_or_a_shutdown() {
         let Ok(()) = appliance.turn(&mut process);
     }
     assert!(process.now < begin + Duration::from_secs(10), "nobody was connected");
+}
+
+/// A client of the shell that has said `line`.
+fn tell_shell(world: &mut World, line: &str) -> SocketHandle {
+    let shell = world.client.connect(address("192.168.7.2"), SHELL_PORT);
+    world.run_while(Duration::from_secs(5), |world| !world.client.socket(shell).can_send());
+    world.client.socket(shell).send_slice(format!("{line}\r\n").as_bytes()).unwrap();
+    shell
+}
+
+/// What the shell has said, telnet's commands left in.
+fn heard(world: &mut World, shell: SocketHandle) -> String {
+    String::from_utf8_lossy(&world.client.read(shell)).into_owned()
+}
+
+#[test]
+fn halt_says_goodbye_lets_requests_finish_and_asks_the_platform() {
+    let mut world = World::mounted(&OBJECTS);
+    let onlooker = tell_shell(&mut world, "repeat 1000000 10 0 echo tick");
+    world.disk.set_pace(Pace::Held);
+    let download = world.ask("10.0.0.2", "large");
+    world.run(Duration::from_millis(100));
+    let shell = tell_shell(&mut world, "halt");
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.appliance.power_request(), Some(Power::Halt));
+    for client in [shell, onlooker] {
+        let said = heard(&mut world, client);
+        assert!(said.ends_with("\r\nThe system halts now.\r\nlogout\r\n"), "{said}");
+        assert_eq!(world.state(client), State::CloseWait, "the connection is closed, not reset");
+        world.client.socket(client).close();
+    }
+    assert!(!world.appliance.is_stopped(), "a request is under way");
+    // Who comes now is told as well.
+    let late = tell_shell(&mut world, "echo x");
+    world.run(Duration::from_millis(10));
+    let said = heard(&mut world, late);
+    assert!(said.contains("halts now") && !said.contains("mc#"), "{said}");
+    world.client.socket(late).close();
+    world.disk.set_pace(Pace::AtOnce);
+    world.disk.release(usize::MAX);
+    let response = world.response(download, Duration::from_secs(4)).unwrap();
+    assert!(response.body == content(2, 500_000));
+    world.client.socket(download).close();
+    world.run(Duration::from_secs(2));
+    assert!(world.appliance.is_stopped());
+}
+
+#[test]
+fn a_farewell_waits_for_its_reader_but_not_for_long() {
+    let mut world = World::mounted(&OBJECTS);
+    let shell = tell_shell(&mut world, "halt");
+    // The client neither closes nor goes away.
+    world.run_while(Duration::from_secs(20), |world| !world.appliance.is_stopped());
+    assert!(world.appliance.is_stopped());
+    let said = heard(&mut world, shell);
+    assert!(said.contains("The system halts now."), "{said}");
+}
+
+#[test]
+fn reboot_is_for_machines_that_can() {
+    let mut world = World::mounted(&OBJECTS);
+    let shell = tell_shell(&mut world, "reboot");
+    world.run(Duration::from_millis(100));
+    let said = heard(&mut world, shell);
+    assert!(said.contains("reboot: this is a process") && world.appliance.power_request().is_none(), "{said}");
+    world.appliance.allow_reboot();
+    world.client.socket(shell).send_slice(b"reboot\r\n").unwrap();
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.appliance.power_request(), Some(Power::Reboot));
+    let said = heard(&mut world, shell);
+    assert!(said.contains("The system reboots now."), "{said}");
+}
+
+#[test]
+fn memory_is_shown_as_the_platform_tells_it() {
+    let mut world = World::mounted(&OBJECTS);
+    let shell = tell_shell(&mut world, "mallinfo");
+    world.run(Duration::from_millis(100));
+    let said = heard(&mut world, shell);
+    assert!(said.contains("does not tell"), "{said}");
+    world.appliance.set_memory_source(Box::new(|| MemoryUse {
+        total_bytes: 64 << 20,
+        heap_bytes: 60 << 20,
+        heap_used_bytes: 20 << 20,
+        heap_peak_bytes: Some(30 << 20),
+        allocations: 1234,
+    }));
+    world.client.socket(shell).send_slice(b"free -m\r\nmallinfo\r\n").unwrap();
+    world.run(Duration::from_millis(100));
+    let said = heard(&mut world, shell);
+    let rows: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    for row in [
+        &["memory", "64", "24", "40"][..],
+        &["heap", "60", "20", "40"],
+        &["free", "41943040"],
+        &["most", "used", "31457280"],
+        &["allocations", "1234"],
+    ] {
+        assert!(rows.iter().any(|said| said == row), "{row:?}: {said}");
+    }
 }

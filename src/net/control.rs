@@ -110,6 +110,11 @@ impl Control {
         }
     }
 
+    /// See [`super::Network::sessions_are_over`]. With the device down nothing will change.
+    pub fn sessions_are_over(&self) -> bool {
+        !self.up || self.phy.tx.is_empty() && self.sessions.as_ref().is_none_or(Sessions::are_over)
+    }
+
     /// Copies the frame's first `frame_bytes` bytes into the receive queue. False if it has no room for it, or the frame's
     /// partial checksum does not lie in it.
     pub fn enqueue(

@@ -145,6 +145,11 @@ impl Network {
         self.control.wake_sessions();
     }
 
+    /// True if nobody is connected to the control service, and all that it said has been acknowledged.
+    pub fn sessions_are_over(&self) -> bool {
+        self.control.sessions_are_over()
+    }
+
     /// When [`Network::poll`] has something to do without anything being received. `None`: never.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.control.next_deadline()

@@ -148,6 +148,11 @@ impl Sessions {
         self.woken
     }
 
+    /// True if no client is left.
+    pub fn are_over(&self) -> bool {
+        self.slots.iter().all(|(_, role)| *role == Role::Listening)
+    }
+
     /// When a closing client's time is over.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.slots

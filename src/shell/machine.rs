@@ -7,6 +7,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{IpCidr, IpEndpoint};
 
 use crate::http::{ChunkRead, HttpServer, Served};
+use crate::platform::{MemoryUse, Power};
 use crate::rings::{Capabilities, Geometry};
 use crate::stats::Stats;
 use crate::tcp_gso::ConnectionInfo;
@@ -63,6 +64,17 @@ pub struct BlockInfo {
     pub in_use: bool,
 }
 
+/// A pool of pages.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolInfo {
+    /// Which pool.
+    pub name: &'static str,
+    /// All its pages, in bytes.
+    pub bytes: u64,
+    /// Those that are in use, in bytes.
+    pub used_bytes: u64,
+}
+
 /// How the latest mount went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountState {
@@ -113,4 +125,14 @@ pub trait Machine {
     fn mount_state(&self) -> MountState;
     /// Serves nothing any more. Without `force` it refuses while objects are open, and says how many.
     fn unmount(&mut self, force: bool) -> Result<(), usize>;
+    /// The machine's memory; `None` if the platform does not tell.
+    fn memory(&self) -> Option<MemoryUse>;
+    /// The pools of pages, which are parts of that memory.
+    fn pools(&self) -> Vec<PoolInfo>;
+    /// Ends everything in order, and then has the platform act. An error says why it can't be.
+    fn power(&mut self, power: Power) -> Result<(), &'static str>;
+    /// Whether super-frames are sized by their connection's rate.
+    fn autosizes_frames(&self) -> bool;
+    /// Switches that.
+    fn set_autosize_frames(&mut self, on: bool);
 }

@@ -12,5 +12,5 @@ mod telnet;
 mod text;
 
 pub use command::{Command, Output, Step};
-pub use machine::{BlockInfo, Context, InterfaceInfo, Machine, MountState, Person, RingInfo};
+pub use machine::{BlockInfo, Context, InterfaceInfo, Machine, MountState, Person, PoolInfo, RingInfo};
 pub use sessions::Shell;

@@ -51,11 +51,13 @@ pub struct Shell {
     now: Instant,
     /// Some session has something to do without being asked again.
     due: bool,
+    /// The appliance ends: what it does.
+    going_down: Option<&'static str>,
 }
 
 impl Default for Shell {
     fn default() -> Self {
-        Self { sessions: [const { None }; SESSIONS], now: Instant::ZERO, due: false }
+        Self { sessions: [const { None }; SESSIONS], now: Instant::ZERO, due: false, going_down: None }
     }
 }
 
@@ -91,6 +93,14 @@ impl Shell {
             self.due |= session.has_work();
         }
         busy
+    }
+
+    /// Tells all clients that the appliance ends (`what` it does: "halts"), and ends their sessions. Who comes later is told too.
+    pub fn go_down(&mut self, what: &'static str) {
+        self.going_down = Some(what);
+        for session in self.sessions.iter_mut().flatten() {
+            session.go_down(what);
+        }
     }
 
     /// When [`Shell::run`] has something to do though nothing else happens.
@@ -252,6 +262,16 @@ impl Session {
         }
     }
 
+    fn go_down(&mut self, what: &str) {
+        self.running = None;
+        self.wait = None;
+        self.forget = true;
+        if !self.closing {
+            let _ = writeln!(self.out, "\nThe system {what} now.\nlogout");
+        }
+        self.closing = true;
+    }
+
     fn interrupt(&mut self) {
         self.typed.clear();
         if self.running.take().is_some() {
@@ -285,7 +305,10 @@ impl ControlService for Shell {
             "\nMiniCache {}\n\nType 'help' to get an overview of available commands\n",
             env!("CARGO_PKG_VERSION")
         );
-        session.prompt();
+        match self.going_down {
+            Some(what) => session.go_down(what),
+            None => session.prompt(),
+        }
         session.send(out);
         *slot = Some(session);
     }

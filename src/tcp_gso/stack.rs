@@ -168,6 +168,16 @@ impl<A: Application> Stack<A> {
         self.device_is_up = false;
     }
 
+    /// Whether super-frames are sized by their connection's rate ([`Config::autosize_frames`]); off for measurements.
+    pub fn set_autosize_frames(&mut self, on: bool) {
+        self.context.config.autosize_frames = on;
+    }
+
+    /// See [`Stack::set_autosize_frames`].
+    pub fn autosizes_frames(&self) -> bool {
+        self.context.config.autosize_frames
+    }
+
     /// Memory is short: each send queue takes at most so many bytes. `None` lifts the limit.
     pub fn set_pressure(&mut self, room_limit_bytes: Option<usize>) {
         // Less than this would not let an application push a slice.

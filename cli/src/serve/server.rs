@@ -130,11 +130,11 @@ impl Server {
         }
     }
 
-    /// Serves until a signal comes, and then ends in order: requests under way are answered, for a while.
+    /// Serves until a signal comes or the shell says `halt`, and then ends in order: requests under way are answered, for a while.
     pub fn serve(&mut self) -> anyhow::Result<()> {
         self.process.open = true;
         let mut status = StatusLine::new(self.appliance.stats(), self.process.now());
-        while !self.turn()? {
+        while !self.turn()? && self.appliance.power_request().is_none() {
             self.look_around(&mut status);
         }
         drop(status);

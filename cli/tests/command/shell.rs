@@ -228,7 +228,9 @@ fn every_command_says_what_is_so() {
     mounting(&mut shell, &server, &files);
     commands_in_commands(&mut shell);
 
-    shell.used.insert("exit".to_owned());
+    assert!(shell.run("reboot").contains("'halt' ends it"));
+    // Tried where it can be: in a test of its own.
+    shell.used.extend(["exit", "halt"].map(str::to_owned));
     let missing: Vec<_> = listed.difference(&shell.used).collect();
     assert!(missing.is_empty(), "commands of 'help' that no test uses: {missing:?}");
     shell.send("exit\r\n");
@@ -251,6 +253,14 @@ fn the_machine(shell: &mut Telnet) {
     let interface = shell.run("ifconfig");
     assert!(interface.contains("HWaddr 06-00-00-00-00-01") && interface.contains(" GSO4 "), "{interface}");
     let rings = shell.run("rings");
+    let pools = shell.run("free -p");
+    assert!(pools.contains("\ncache ") && pools.contains("\npackets "), "{pools}");
+    assert!(shell.run("free").contains(" MiB ") && shell.run("free -x").contains("usage: free"));
+    assert!(shell.run("mallinfo").contains("does not tell"));
+    assert_eq!(
+        ["", " off", "", " on"].map(|word| shell.run(&format!("autosize{word}"))),
+        ["on\n", "off\n", "off\n", "on\n"]
+    );
     assert!(rings.starts_with("en0\n") && rings.contains("tx_frames") && rings.contains("notifications"), "{rings}");
 }
 
@@ -387,6 +397,22 @@ fn commands_in_commands(shell: &mut Telnet) {
     assert!(shell.run("repeat 2 1 0 time xargs echo a b").matches("a\nb\nxargs: command runtime").count() == 2);
     assert!(shell.run("time time").contains("usage: time"));
     assert!(shell.run(&format!("{}echo x", "time ".repeat(20))).contains("nested too deeply"));
+}
+
+#[test]
+fn halt_ends_the_process_and_says_so() {
+    let (dir, files) = site();
+    let server = serve(dir.path());
+    let mut shells = [Telnet::new(&server), Telnet::new(&server)];
+    let mut held = server.connect();
+    assert_eq!(held.get("/index.html").body, files["index.html"]);
+    shells[0].send("halt\r\n");
+    for shell in &mut shells {
+        let said = shell.read_to_end();
+        assert!(said.contains("The system halts now.") && said.ends_with("logout\r\n"), "{said}");
+    }
+    let (_, said) = server.finish();
+    assert_eq!(said, "");
 }
 
 #[test]

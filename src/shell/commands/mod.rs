@@ -1,6 +1,7 @@
 //! The commands, in the order in which `help` lists them.
 
 mod general;
+mod machine;
 mod nested;
 mod network;
 mod object;
@@ -16,8 +17,8 @@ use super::machine::Context;
 /// Begins a command that runs other commands: its arguments, and how deep it is nested itself.
 pub type Nesting = fn(&[String], &mut Context<'_>, usize) -> Result<Box<dyn Command>, String>;
 
-const TABLES: [&[Definition]; 5] =
-    [general::COMMANDS, network::COMMANDS, volume::COMMANDS, objects::COMMANDS, object::COMMANDS];
+const TABLES: [&[Definition]; 6] =
+    [general::COMMANDS, machine::COMMANDS, network::COMMANDS, volume::COMMANDS, objects::COMMANDS, object::COMMANDS];
 
 /// Every command by itself.
 pub fn all() -> impl Iterator<Item = &'static Definition> {

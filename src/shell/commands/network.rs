@@ -108,18 +108,44 @@ pub(super) const COMMANDS: &[Definition] = &[
                     }
                 }
                 let stats = context.machine.stats();
-                for name in ["tx_", "rx_", "notifications", "wakeups"] {
+                for name in ["tx_", "rx_", "notifications", "wakeups", "interrupts"] {
                     group(stats, out, name);
                 }
-                let _ = writeln!(out, "{:<28} {:>12}", "tx_mean_frame_bytes", mean_frame_bytes(stats));
+                derived(stats, out);
+                0
+            })
+        },
+    },
+    Definition {
+        name: "autosize",
+        arguments: "[on|off]",
+        summary: "whether large frames are cut to about a millisecond of their connection's rate; off for measurements",
+        start: |arguments, context| {
+            match arguments {
+                [] => {}
+                [word] if word == "on" => context.machine.set_autosize_frames(true),
+                [word] if word == "off" => context.machine.set_autosize_frames(false),
+                _ => return Err("usage: autosize [on|off]".into()),
+            }
+            once(|context, out| {
+                let _ = writeln!(out, "{}", if context.machine.autosizes_frames() { "on" } else { "off" });
                 0
             })
         },
     },
 ];
 
-fn mean_frame_bytes(stats: &Stats) -> u64 {
-    stats.tx_bytes.get().checked_div(stats.tx_frames.get()).unwrap_or(0)
+/// Writes what follows from the counters: how long frames are, and how often the machine is interrupted for them.
+pub(super) fn derived(stats: &Stats, out: &mut Output) {
+    let (tx_frames, frames) = (stats.tx_frames.get(), stats.tx_frames.get() + stats.rx_frames.get());
+    let per = |number: u64, count: u64| number.checked_div(count).unwrap_or(0);
+    for (name, value) in [
+        ("tx_mean_frame_bytes", per(stats.tx_bytes.get(), tx_frames)),
+        ("tcp_tx_mean_segment_bytes", per(stats.tcp_tx_bytes.get(), stats.tcp_tx_segments.get())),
+        ("interrupts_per_1000_frames", per(stats.interrupts.get().saturating_mul(1000), frames)),
+    ] {
+        let _ = writeln!(out, "{name:<28} {value:>12}");
+    }
 }
 
 /// Writes the counters whose names begin so.

@@ -4,7 +4,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use core::fmt::Write as _;
 
-use super::network::group;
+use super::network::{derived, group};
 use super::{Definition, Output, Step, no_arguments, steps};
 use crate::cache::shfs::{Content, LinkKind, Object, ObjectId};
 use crate::http::{ObjectStats, Served};
@@ -61,9 +61,7 @@ pub(super) const COMMANDS: &[Definition] = &[
                 }
                 if counters {
                     group(context.machine.stats(), out, "");
-                    let stats = context.machine.stats();
-                    let mean = stats.tx_bytes.get().checked_div(stats.tx_frames.get()).unwrap_or(0);
-                    let _ = writeln!(out, "{:<28} {mean:>12}", "tx_mean_frame_bytes");
+                    derived(context.machine.stats(), out);
                 }
                 Step::Done(0)
             })
