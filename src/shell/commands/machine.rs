@@ -92,8 +92,8 @@ pub(super) const COMMANDS: &[Definition] = &[
 ];
 
 /// Bytes of the unit that a flag of `free` stands for.
-fn unit(flag: &String) -> Option<u64> {
-    match flag.as_str() {
+fn unit(flag: &str) -> Option<u64> {
+    match flag {
         "-u" => Some(1),
         "-k" => Some(1 << 10),
         "-m" => Some(1 << 20),
