@@ -1,6 +1,5 @@
 //! Commands about the machine under the appliance: its memory, and its end.
 
-use alloc::string::String;
 use core::fmt;
 use core::fmt::Write as _;
 
