@@ -1,15 +1,19 @@
 //! Network namespaces that last as long as this program: each is held by a process of its own, and has no name to leave behind.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A network namespace with its loopback interface up and NewReno for congestion control. What other systems are told to use by
 /// default (BBR) paces, and so measures something else.
+#[derive(Debug)]
 pub struct Namespace {
     holder: Child,
 }
@@ -62,6 +66,28 @@ impl Namespace {
         let shown = || format!("{program} {}", arguments.join(" "));
         ensure!(output.status.success(), "`{}` failed: {}", shown(), String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A connection that this program has from within it.
+    pub fn connect(&self, address: SocketAddr, patience: Duration) -> Result<TcpStream> {
+        let file = fs::File::open(format!("/proc/{}/ns/net", self.pid()))?;
+        // Only the thread enters the namespace, and a socket stays where it was made.
+        let within = thread::spawn(move || -> Result<TcpStream> {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(TcpStream::connect_timeout(&address, patience)?)
+        });
+        let connected = within.join().expect("the thread does not panic");
+        connected.with_context(|| format!("can't connect to {address}"))
+    }
+
+    /// Adds a TAP interface of this name, with these addresses (`10.0.0.1/24`), for a virtual machine to open.
+    pub fn add_tap(&self, name: &str, addresses: &[&str]) -> Result<()> {
+        self.run("ip", &["tuntap", "add", "dev", name, "mode", "tap"])?;
+        for address in addresses {
+            self.run("ip", &["address", "add", address, "dev", name])?;
+        }
+        self.run("ip", &["link", "set", name, "up"])?;
+        Ok(())
     }
 
     /// Waits until it has this interface.
@@ -130,6 +156,11 @@ mod tests {
         let (near, far) = (Namespace::new().unwrap(), Namespace::new().unwrap());
         join([&near, &far], ["10.0.0.1/24", "10.0.0.2/24"]).unwrap();
         near.run("ping", &["-c", "1", "-W", "5", "10.0.0.2"]).unwrap();
+        let patience = Duration::from_secs(10);
+        let refused = near.connect("10.0.0.2:9".parse().unwrap(), patience).unwrap_err();
+        assert!(format!("{refused:#}").contains("refused"), "{refused:#}");
+        far.add_tap("tap", &["10.0.1.1/24"]).unwrap();
+        assert!(far.run("ip", &["address"]).unwrap().contains("10.0.1.1/24"));
         let error = near.run("ip", &["link", "show", "nothing"]).unwrap_err();
         assert!(error.to_string().contains("ip link show nothing"), "{error}");
         assert!(!far.run("ip", &["address"]).unwrap().contains("10.0.0.1/"));
