@@ -1,6 +1,8 @@
-//! The host command `minicache`: serve a folder or an image, pack folders into SHFS images, look into images.
+//! The host command `minicache`: serve a folder or an image, boot a machine that does, pack folders into SHFS images, look into
+//! images.
 #![forbid(unsafe_code)]
 
+mod boot;
 mod pack;
 mod serve;
 mod shfs;
@@ -22,6 +24,8 @@ struct Arguments {
 enum Command {
     /// Serve a folder or an SHFS volume over HTTP from this process.
     Serve(serve::Arguments),
+    /// Serve a folder or an SHFS volume from a virtual machine (QEMU) that runs MiniCache's kernel.
+    Boot(boot::Arguments),
     /// Make an SHFS image of a folder.
     Pack(pack::Arguments),
     /// Look into SHFS images.
@@ -31,6 +35,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Boot(arguments) => boot::run(arguments),
         Command::Pack(arguments) => pack::run(arguments),
         Command::Shfs(arguments) => shfs::run(arguments),
     };
