@@ -77,6 +77,8 @@ counters! {
     tx_slots,
     /// Frames that the device refused because its ring was full or down.
     tx_full,
+    /// Frames given to a device that lost them: its interface was administratively down, or the host was short of memory.
+    tx_lost,
     /// Notifications sent to the other sides of rings.
     notifications,
     /// Publications to the other sides of rings that needed no notification, since they were awake.

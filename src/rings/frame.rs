@@ -2,11 +2,14 @@
 
 use arrayvec::ArrayVec;
 
-use super::PageSlice;
+use super::{Capabilities, PageSlice};
 
 /// Most slices of a received frame: 18 slots that Xen guarantees a packet (`XEN_NETBK_LEGACY_SLOTS_MAX`), and one to spare
 /// for the descriptor that a virtio header may occupy.
 pub const MAX_RX_SLICES: usize = 19;
+
+/// Bytes of an Ethernet header, which an MTU does not count.
+const ETHERNET_HEADER_BYTES: usize = 14;
 
 /// The IP version of a segmentation offload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,33 @@ impl TxFrame<'_> {
     /// Ring slots that the frame takes: one for the head and one for each slice.
     pub fn slots(&self) -> usize {
         1 + self.slices.len()
+    }
+
+    /// A frame that doesn't keep to the capabilities is our own mistake: debug builds stop at it.
+    pub(super) fn debug_check(&self, capabilities: &Capabilities) {
+        debug_assert!(!self.head.is_empty(), "a frame without a head");
+        debug_assert!(self.head.len() <= capabilities.head_bytes, "a head of {} bytes", self.head.len());
+        debug_assert!(self.slots() <= capabilities.max_slots, "a frame of {} slots", self.slots());
+        let single = ETHERNET_HEADER_BYTES + usize::from(capabilities.mtu_bytes);
+        let (limit, checksum) = match self.offload {
+            Offload::None => (single, None),
+            Offload::Checksum(checksum) => (single, Some(checksum)),
+            Offload::Segment { checksum, family, mss_bytes } => {
+                let (offered, limit) = match family {
+                    Family::Ipv4 => (capabilities.tso4, capabilities.max_frame_bytes),
+                    Family::Ipv6 => (capabilities.tso6, capabilities.max_frame_bytes.min(usize::from(u16::MAX))),
+                };
+                debug_assert!(offered, "the device does not segment {family:?}");
+                debug_assert!(mss_bytes > 0, "segments of no bytes");
+                (limit, Some(checksum))
+            }
+        };
+        debug_assert!(self.len() <= limit, "a frame of {} bytes where {limit} are the limit", self.len());
+        if let Some(checksum) = checksum {
+            debug_assert!(capabilities.checksum, "the device completes no checksums");
+            let field = usize::from(checksum.start) + usize::from(checksum.offset);
+            debug_assert!(field + 2 <= self.head.len(), "a checksum field at {field} lies behind the head");
+        }
     }
 }
 

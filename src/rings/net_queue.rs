@@ -13,8 +13,9 @@ pub struct Capabilities {
     pub mtu_bytes: u16,
     /// Most slots of a frame: the head's and one for each slice. 1 means no scatter-gather: frames are all head.
     pub max_slots: usize,
-    /// Longest frame to be segmented by the device, in bytes with the Ethernet header (Xen and IPv4: 65,535). Frames that are
-    /// not to be segmented are limited by the MTU.
+    /// Longest frame to be segmented by the device, in bytes with the Ethernet header (Xen: 65,535). Frames that are not to be
+    /// segmented are limited by the MTU. More than 65,535 concerns IPv4 alone, whose total length is then 0 (Linux's BIG TCP):
+    /// over IPv6 a longer packet would need an extension header.
     pub max_frame_bytes: usize,
     /// Longest [`TxFrame::head`] in bytes; at least 14 + `mtu_bytes` where `max_slots` is 1.
     pub head_bytes: usize,

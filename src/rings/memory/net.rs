@@ -16,8 +16,8 @@ use super::backend::MemoryBackend;
 use super::ring::Channel;
 use crate::rings::link::{Link, LinkEvent};
 use crate::rings::{
-    Capabilities, Family, Full, NetEvent, NetQueue, Offload, PAGE_BYTES, Page, PagePool, PageSlice, RxChecksum,
-    RxFrame, RxGso, TxFrame,
+    Capabilities, Full, NetEvent, NetQueue, Offload, PAGE_BYTES, Page, PagePool, PageSlice, RxChecksum, RxFrame, RxGso,
+    TxFrame,
 };
 use crate::stats::Stats;
 
@@ -325,30 +325,6 @@ impl MemoryNet {
     }
 }
 
-/// A frame that doesn't keep to the capabilities is our own mistake.
-fn debug_check_frame(frame: &TxFrame<'_>, capabilities: &Capabilities) {
-    debug_assert!(!frame.head.is_empty(), "a frame without a head");
-    debug_assert!(frame.head.len() <= capabilities.head_bytes, "a head of {} bytes", frame.head.len());
-    debug_assert!(frame.slots() <= capabilities.max_slots, "a frame of {} slots", frame.slots());
-    let single = ETHERNET_HEADER_BYTES + usize::from(capabilities.mtu_bytes);
-    let (limit, checksum) = match frame.offload {
-        Offload::None => (single, None),
-        Offload::Checksum(checksum) => (single, Some(checksum)),
-        Offload::Segment { checksum, family, mss_bytes } => {
-            let offered = if family == Family::Ipv4 { capabilities.tso4 } else { capabilities.tso6 };
-            debug_assert!(offered, "the device does not segment {family:?}");
-            debug_assert!(mss_bytes > 0, "segments of no bytes");
-            (capabilities.max_frame_bytes, Some(checksum))
-        }
-    };
-    debug_assert!(frame.len() <= limit, "a frame of {} bytes where {limit} are the limit", frame.len());
-    if let Some(checksum) = checksum {
-        debug_assert!(capabilities.checksum, "the device completes no checksums");
-        let field = usize::from(checksum.start) + usize::from(checksum.offset);
-        debug_assert!(field + 2 <= frame.head.len(), "a checksum field at {field} lies behind the head");
-    }
-}
-
 impl NetQueue for MemoryNet {
     fn capabilities(&self) -> Capabilities {
         self.shared.borrow().capabilities
@@ -385,7 +361,7 @@ impl NetQueue for MemoryNet {
 
     fn transmit(&mut self, frame: &TxFrame<'_>) -> Result<(), Full> {
         let mut shared = self.shared.borrow_mut();
-        debug_check_frame(frame, &shared.capabilities);
+        frame.debug_check(&shared.capabilities);
         shared.transmit(frame)
     }
 
