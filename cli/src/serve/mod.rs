@@ -1,51 +1,43 @@
 //! Serves a folder or an SHFS volume over HTTP from this process: `minicache serve`.
 //!
-//! The appliance is the same as on a hypervisor; its network queue is the memory device, and the user-mode network
-//! ([`crate::usernet`]) is the other side of it. `source` opens what is served, `server` runs the loop, and this file turns a
-//! command line into both.
+//! The appliance is the same as on a hypervisor. `sockets` and `tap` are the two worlds that it can run in here, `source` opens
+//! what is served, `server` runs the loop, and this file turns a command line into all of them.
 
 mod access_log;
 mod live;
 mod report;
 mod server;
+mod sockets;
 mod source;
 mod status;
+mod tap;
+mod world;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
-use arrayvec::ArrayVec;
 use minicache::appliance::{Appliance, ApplianceConfig, MIN_CACHE_BYTES};
-use minicache::net::{MAX_ADDRESSES, NetworkConfig};
-use minicache::rings::memory::{MemoryNetConfig, memory_net};
-use minicache::rings::{Capabilities, PagePool};
+use minicache::net::NetworkConfig;
+use minicache::rings::NetQueue;
 use minicache::stats::Stats;
-use smoltcp::wire::{IpCidr, IpVersion};
+use mio::{Registry, Token, Waker};
+use smoltcp::wire::IpCidr;
 
-use crate::terminal::warn;
-use crate::usernet::{self, Bridge, BridgeConfig, Listener, Purpose};
 use access_log::LogFile;
+use live::Wake;
+use report::Place;
 use server::Server;
+use sockets::DEFAULT_SHELL;
+use world::World;
 
-/// The appliance's hardware address: locally administered, and none that a client half has.
-const HARDWARE_ADDRESS: [u8; 6] = [0x06, 0, 0, 0, 0, 1];
-
-/// The port at which the appliance serves on its virtual wire.
+/// The port at which the appliance serves.
 const SERVING_PORT: u16 = 80;
 
-/// The port at which µShell listens there.
+/// The port at which its µShell listens.
 const SHELL_PORT: u16 = 23;
-
-const HTTP: Purpose = Purpose { option: "--listen", proposed_port: 8080, port: SERVING_PORT, behind_router: false };
-const SHELL: Purpose = Purpose { option: "--shell", proposed_port: 2323, port: SHELL_PORT, behind_router: true };
-
-/// Where µShell listens unless told otherwise.
-const DEFAULT_SHELL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2323);
-
-/// Entries of the memory device's rings, and its RX pages.
-const RING_ENTRIES: usize = 256;
 
 /// Most cache that is accepted: what a page pool can be, less than any machine's memory.
 const MAX_CACHE_MIB: usize = 1 << 22;
@@ -61,6 +53,19 @@ pub struct Arguments {
     /// repeated
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = parse_listen)]
     listen: Vec<SocketAddr>,
+
+    /// Serve at a network interface of this name instead, which is made for that (it takes root): HTTP at port 80, the shell
+    /// at port 23 of each --address
+    #[arg(long, value_name = "NAME", conflicts_with = "listen")]
+    tap: Option<String>,
+
+    /// With --tap: an address of the server and its network's prefix length, such as 10.0.0.2/24 or fd00::2/64. May be repeated
+    #[arg(long, value_name = "ADDRESS/BITS", requires = "tap", value_parser = parse_address)]
+    address: Vec<IpCidr>,
+
+    /// With --tap: the router to other networks. One for IPv4 and one for IPv6 may be given
+    #[arg(long, value_name = "ADDRESS", requires = "tap")]
+    gateway: Vec<IpAddr>,
 
     /// Where µShell listens for telnet: an IP address and a port, or "none". It asks for no password: whoever can reach it
     /// can use it. Default: 127.0.0.1:2323, or none where that is taken
@@ -101,15 +106,27 @@ fn parse_shell(text: &str) -> Result<ShellAt, String> {
     }
 }
 
-/// Listens for µShell. The default place is not worth failing for: two servers on one machine are common.
-fn listen_for_shell(shell: Option<ShellAt>) -> anyhow::Result<Option<Listener>> {
-    match shell {
-        Some(ShellAt::Nowhere) => Ok(None),
-        Some(ShellAt::Address(at)) => Listener::bind(at, &SHELL).map(Some),
-        None => {
-            Ok(Listener::bind(DEFAULT_SHELL, &SHELL).inspect_err(|error| warn(&format!("no shell: {error:#}"))).ok())
-        }
-    }
+fn parse_address(text: &str) -> Result<IpCidr, String> {
+    text.parse().map_err(|()| "give an IP address and a prefix length, such as 10.0.0.2/24 or fd00::2/64".to_owned())
+}
+
+/// What a world gives to an appliance.
+struct Ground<N, W> {
+    queue: N,
+    world: W,
+    /// Wakes the world's event loop from another thread.
+    waker: Wake,
+    network: NetworkConfig,
+    /// Most connections, where the world has a limit of its own.
+    max_connections: Option<usize>,
+    place: Place,
+}
+
+/// A waker for a world's event loop.
+fn disk_waker(registry: &Registry, token: Token) -> anyhow::Result<Wake> {
+    let waker = Waker::new(registry, token).context("can't have disks wake epoll")?;
+    // It fails only where the event loop's own end of it is gone, and with it everybody who could be woken.
+    Ok(Arc::new(move || _ = waker.wake()))
 }
 
 /// Runs `minicache serve`.
@@ -124,60 +141,43 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     Vec::<u8>::new().try_reserve_exact(arguments.cache_mib << 20).map_err(|_| {
         anyhow!("this machine has not {} MiB of memory to give: choose less with --cache-mib", arguments.cache_mib)
     })?;
-    let clients_max = usernet::client_limit();
-    let mut listeners =
-        arguments.listen.iter().map(|at| Listener::bind(*at, &HTTP)).collect::<anyhow::Result<Vec<_>>>()?;
-    let urls: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-    let shell = listen_for_shell(arguments.shell)?;
-    let shell_at = shell.as_ref().map(Listener::address);
-    listeners.extend(shell);
-    let addresses = appliance_addresses(&listeners)?;
+    let mut random = [0; 38];
+    getrandom::fill(&mut random).context("the system gives no random numbers")?;
+    let [secret @ .., a, b, c, d, e, f] = random;
+    let stats = Rc::new(Stats::default());
+    match &arguments.tap {
+        Some(name) => {
+            serve(&arguments, secret, stats.clone(), tap::prepare(&arguments, name, [a, b, c, d, e, f], stats)?)
+        }
+        None => serve(&arguments, secret, stats.clone(), sockets::prepare(&arguments, [a, b, c, d], stats)?),
+    }
+}
+
+/// Serves on this ground until a signal comes.
+fn serve<N: NetQueue, W: World>(
+    arguments: &Arguments,
+    secret: [u8; 32],
+    stats: Rc<Stats>,
+    ground: Ground<N, W>,
+) -> anyhow::Result<()> {
+    let Ground { queue, world, waker, network, max_connections, place } = ground;
     let mut source = source::open(&arguments.paths)?;
     let access_log = arguments.access_log.as_deref().map(LogFile::open).transpose()?;
-
-    let mut secret = [0; 36];
-    getrandom::fill(&mut secret).context("the system gives no random numbers")?;
-    let [secret @ .., a, b, c, d] = secret;
-
-    let stats = Rc::new(Stats::default());
-    let capabilities = Capabilities {
-        hardware_address: HARDWARE_ADDRESS,
-        mtu_bytes: usernet::MTU_BYTES,
-        ..MemoryNetConfig::default().capabilities
-    };
-    let net_config = MemoryNetConfig { capabilities, ring_entries: RING_ENTRIES, ..MemoryNetConfig::default() };
-    let (net, backend) = memory_net(net_config, PagePool::new(RING_ENTRIES), stats.clone());
-
-    let bridge_config = BridgeConfig {
-        hardware_address: HARDWARE_ADDRESS,
-        clients_max,
-        initial_sequence: u32::from_be_bytes([a, b, c, d]),
-    };
-    let bridge = Bridge::new(bridge_config, backend, listeners).context("can't watch sockets with epoll")?;
-    let waker = server::disk_waker(&bridge).context("can't have disks wake epoll")?;
     source.disks.iter_mut().for_each(|disk| disk.set_waker(waker.clone()));
 
-    let mut config = ApplianceConfig { cache_bytes: arguments.cache_mib << 20, ..ApplianceConfig::default() };
-    let has = |version| addresses.iter().any(|cidr: &IpCidr| cidr.address().version() == version);
-    config.network = NetworkConfig {
-        interface: 0,
-        gateway_v4: has(IpVersion::Ipv4).then_some(usernet::ROUTER_V4),
-        gateway_v6: has(IpVersion::Ipv6).then_some(usernet::ROUTER_V6),
-        addresses,
-        serving_port: SERVING_PORT,
-        shell_port: shell_at.map(|_| SHELL_PORT),
-        loopback_sources: true,
-    };
-    config.tcp.max_connections = clients_max;
-    let appliance = Appliance::new(config, net, source.disks, secret, stats)?;
+    let mut config = ApplianceConfig { cache_bytes: arguments.cache_mib << 20, network, ..ApplianceConfig::default() };
+    if let Some(most) = max_connections {
+        config.tcp.max_connections = most;
+    }
+    let appliance = Appliance::new(config, queue, source.disks, secret, stats)?;
 
-    let mut server = Server::new(appliance, bridge).context("can't watch sockets and signals with epoll")?;
+    let mut server = Server::new(appliance, world);
     if server.mount(&source.paths)?.is_none() {
         return Ok(());
     }
     let live = source.folder.is_some_and(|folder| server.keep_live(&folder, waker));
     if let Some(volume) = server.volume() {
-        report::started(&source.title, volume, &urls, shell_at, live);
+        report::started(&source.title, volume, &place, live);
     }
     if let Some(log) = access_log {
         server.keep_log(log);
@@ -185,25 +185,4 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     server.serve()?;
     report::summary(server.stats(), server.uptime());
     Ok(())
-}
-
-/// The addresses that the appliance needs for these listening sockets.
-fn appliance_addresses(listeners: &[Listener]) -> anyhow::Result<ArrayVec<IpCidr, MAX_ADDRESSES>> {
-    let mut addresses = Vec::new();
-    for (index, listener) in listeners.iter().enumerate().take(usernet::MAX_LISTENERS) {
-        let (v4, v6) = usernet::appliance_addresses(index);
-        let at = listener.address();
-        // An IPv6 socket at the unspecified address gets IPv4 clients, too.
-        if at.is_ipv4() || at.ip().is_unspecified() {
-            addresses.push(IpCidr::new(v4.into(), 24));
-        }
-        if at.is_ipv6() {
-            addresses.push(IpCidr::new(v6.into(), 64));
-        }
-    }
-    ensure!(
-        listeners.len() <= usernet::MAX_LISTENERS && addresses.len() <= MAX_ADDRESSES,
-        "too many --listen: at most {MAX_ADDRESSES} addresses, the shell's among them, where [::] counts twice"
-    );
-    Ok(addresses.into_iter().collect())
 }

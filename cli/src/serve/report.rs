@@ -12,8 +12,26 @@ use crate::terminal::{say, warn};
 /// Damages of a volume that are described; the rest is counted.
 const DAMAGES_SHOWN: usize = 10;
 
+/// Where the server can be reached.
+pub struct Place {
+    /// What to open in a browser.
+    pub urls: Vec<String>,
+    /// Where µShell listens.
+    pub shell: Option<SocketAddr>,
+    /// What has to be done on the host first.
+    pub setup: Option<Setup>,
+}
+
+/// What has to be done on the host before anybody can reach the server.
+pub struct Setup {
+    /// The interface.
+    pub interface: String,
+    /// Commands that only root can run.
+    pub commands: Vec<String>,
+}
+
 /// Says that the server runs. `title` is what it serves.
-pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr], shell: Option<SocketAddr>, live: bool) {
+pub fn started(title: &str, volume: &Volume, place: &Place, live: bool) {
     for skipped in &volume.skipped_disks {
         warn(&skipped.to_string());
     }
@@ -36,17 +54,21 @@ pub fn started(title: &str, volume: &Volume, listening: &[SocketAddr], shell: Op
         .sum();
     let objects = plural(directory.len() as u64, "object");
     say(&format!("Serving {title}: volume {:?}, {objects}, {}", volume.name, HumanBytes(bytes)));
-    for address in listening {
-        say(&format!("  {}", url(*address)));
+    for url in &place.urls {
+        say(&format!("  {url}"));
     }
     if directory.default_object().is_none() && directory.by_name(b"index.html").is_none() {
         say("  (there is no index.html, so / is answered with 404: put a file's name behind it)");
     }
-    if let Some(at) = shell {
+    if let Some(at) = place.shell {
         say(&format!("  shell: telnet {} {}", at.ip(), at.port()));
     }
     if live {
         say("  changes in the folder are served as they are made");
+    }
+    if let Some(Setup { interface, commands }) = &place.setup {
+        say(&format!("This machine's side of {interface} needs an address, unless it has one (as root):"));
+        commands.iter().for_each(|command| say(&format!("  {command}")));
     }
     say("Press Ctrl-C to stop.");
 }
@@ -63,7 +85,8 @@ pub fn summary(stats: &Stats, uptime: Duration) {
     ));
 }
 
-fn url(address: SocketAddr) -> String {
+/// What to open in a browser to reach this socket.
+pub fn url(address: SocketAddr) -> String {
     let port = address.port();
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => {
