@@ -82,8 +82,8 @@ impl<T: Transport, U: Copy> Life<T, U> {
         self.transport.set_status(status::ACKNOWLEDGE);
         self.transport.set_status(status::ACKNOWLEDGE | status::DRIVER);
         let offered = self.transport.device_features();
-        let of_transport = if legacy { ANY_LAYOUT } else { VERSION_1 };
-        let features = offered & ((wanted | INDIRECT_DESC | EVENT_IDX) & !refused | of_transport);
+        let wanted = (wanted | INDIRECT_DESC | EVENT_IDX | ANY_LAYOUT) & !refused & !VERSION_1;
+        let features = offered & if legacy { wanted } else { wanted & !ANY_LAYOUT | VERSION_1 };
         if !legacy && features & VERSION_1 == 0 {
             return Err(VirtioError::MissingFeature("VIRTIO_F_VERSION_1"));
         }

@@ -85,3 +85,6 @@ pub struct Found {
     /// The way to it.
     pub transport: AnyTransport,
 }
+
+#[cfg(test)]
+mod tests;
