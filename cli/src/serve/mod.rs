@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
 use minicache::appliance::{Appliance, ApplianceConfig, MIN_CACHE_BYTES};
-use minicache::net::NetworkConfig;
 use minicache::rings::NetQueue;
 use minicache::stats::Stats;
 use mio::{Registry, Token, Waker};
@@ -116,9 +115,8 @@ struct Ground<N, W> {
     world: W,
     /// Wakes the world's event loop from another thread.
     waker: Wake,
-    network: NetworkConfig,
-    /// Most connections, where the world has a limit of its own.
-    max_connections: Option<usize>,
+    /// Addresses, ports, and limits that suit this world.
+    config: ApplianceConfig,
     place: Place,
 }
 
@@ -160,15 +158,11 @@ fn serve<N: NetQueue, W: World>(
     stats: Rc<Stats>,
     ground: Ground<N, W>,
 ) -> anyhow::Result<()> {
-    let Ground { queue, world, waker, network, max_connections, place } = ground;
+    let Ground { queue, world, waker, config, place } = ground;
     let mut source = source::open(&arguments.paths)?;
     let access_log = arguments.access_log.as_deref().map(LogFile::open).transpose()?;
     source.disks.iter_mut().for_each(|disk| disk.set_waker(waker.clone()));
-
-    let mut config = ApplianceConfig { cache_bytes: arguments.cache_mib << 20, network, ..ApplianceConfig::default() };
-    if let Some(most) = max_connections {
-        config.tcp.max_connections = most;
-    }
+    let config = ApplianceConfig { cache_bytes: arguments.cache_mib << 20, ..config };
     let appliance = Appliance::new(config, queue, source.disks, secret, stats)?;
 
     let mut server = Server::new(appliance, world);

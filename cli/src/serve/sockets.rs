@@ -8,6 +8,7 @@ use std::time;
 
 use anyhow::{Context, ensure};
 use arrayvec::ArrayVec;
+use minicache::appliance::ApplianceConfig;
 use minicache::net::{MAX_ADDRESSES, NetworkConfig};
 use minicache::platform::Platform;
 use minicache::rings::memory::{MemoryNet, MemoryNetConfig, memory_net};
@@ -80,12 +81,13 @@ pub fn prepare(arguments: &Arguments, random: [u8; 4], stats: Rc<Stats>) -> anyh
         shell_port: shell_at.map(|_| SHELL_PORT),
         loopback_sources: true,
     };
+    let mut config = ApplianceConfig { network, ..ApplianceConfig::default() };
+    config.tcp.max_connections = clients_max;
     Ok(Ground {
         queue,
         world: Sockets { bridge, common, open: false },
         waker,
-        network,
-        max_connections: Some(clients_max),
+        config,
         place: Place { urls, shell: shell_at, setup: None },
     })
 }

@@ -8,3 +8,4 @@ mod serve;
 mod shell;
 mod shfs;
 mod support;
+mod tap;

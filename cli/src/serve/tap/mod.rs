@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use anyhow::{bail, ensure};
+use minicache::appliance::ApplianceConfig;
 use minicache::net::{MAX_ADDRESSES, NetworkConfig};
 use minicache::rings::host::Tap;
 use minicache::stats::Stats;
@@ -19,6 +20,9 @@ use minicache::stats::Stats;
 use super::report::{Place, Setup};
 use super::{Arguments, Ground, SERVING_PORT, SHELL_PORT, ShellAt};
 use world::TapWorld;
+
+/// Frames received in one round: more would keep clients waiting whose requests came first.
+const RECEIVE_BUDGET: usize = 64;
 
 /// Makes the interface `name`. `address_seed`, six random bytes, becomes the appliance's hardware address.
 pub fn prepare(
@@ -68,7 +72,8 @@ pub fn prepare(
             commands: setup::commands(name, addresses, &arguments.gateway),
         }),
     };
-    Ok(Ground { queue, world, waker, network, max_connections: None, place })
+    let config = ApplianceConfig { network, receive_budget: RECEIVE_BUDGET, ..ApplianceConfig::default() };
+    Ok(Ground { queue, world, waker, config, place })
 }
 
 fn url(address: IpAddr) -> String {
