@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod bridge;
+mod impairment;
 mod pack;
 mod serve;
 mod shfs;
@@ -26,6 +28,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Serve a folder or an SHFS volume from a virtual machine (QEMU) that runs MiniCache's kernel.
     Boot(boot::Arguments),
+    /// Carry frames between two network interfaces, over a wire that can be bad.
+    Bridge(bridge::Arguments),
     /// Make an SHFS image of a folder.
     Pack(pack::Arguments),
     /// Look into SHFS images.
@@ -36,6 +40,7 @@ fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Boot(arguments) => boot::run(arguments),
+        Command::Bridge(arguments) => bridge::run(arguments),
         Command::Pack(arguments) => pack::run(arguments),
         Command::Shfs(arguments) => shfs::run(arguments),
     };

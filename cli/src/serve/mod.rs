@@ -21,6 +21,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, ensure};
 use minicache::appliance::{Appliance, ApplianceConfig, MIN_CACHE_BYTES};
 use minicache::rings::NetQueue;
+use minicache::rings::impair::{Impaired, Impairments};
 use minicache::stats::Stats;
 use mio::{Registry, Token, Waker};
 use smoltcp::wire::IpCidr;
@@ -74,6 +75,11 @@ pub struct Arguments {
     /// Append a line in the common log format for each request to this file; - stands for standard output
     #[arg(long, value_name = "FILE|-")]
     access_log: Option<PathBuf>,
+
+    /// What goes wrong on the way between server and clients, in both directions or, with rx. (to the server) and tx., in one:
+    /// such as loss=1%,delay=20ms. Give "help" to see everything
+    #[arg(long, value_name = "SPEC")]
+    impair: Option<Impairments>,
 
     /// Memory for cached content, in MiB
     #[arg(long, value_name = "N", default_value_t = 256)]
@@ -158,7 +164,9 @@ fn serve<N: NetQueue, W: World>(
     stats: Rc<Stats>,
     ground: Ground<N, W>,
 ) -> anyhow::Result<()> {
-    let Ground { queue, world, waker, config, place } = ground;
+    let Ground { queue, mut world, waker, config, place } = ground;
+    let impairments = arguments.impair.unwrap_or(Impairments::NONE);
+    let queue = Impaired::new(queue, impairments, world.common().clock(), stats.clone());
     let mut source = source::open(&arguments.paths)?;
     let access_log = arguments.access_log.as_deref().map(LogFile::open).transpose()?;
     source.disks.iter_mut().for_each(|disk| disk.set_waker(waker.clone()));
@@ -178,5 +186,6 @@ fn serve<N: NetQueue, W: World>(
     }
     server.serve()?;
     report::summary(server.stats(), server.uptime());
+    report::impaired(&impairments, &server.net().counts());
     Ok(())
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use indicatif::HumanBytes;
 use minicache::cache::shfs::{Content, Volume};
+use minicache::rings::impair::{ImpairedCounts, Impairments};
 use minicache::stats::Stats;
 
+use crate::impairment::summary as summary_of;
 use crate::terminal::{say, warn};
 
 /// Damages of a volume that are described; the rest is counted.
@@ -83,6 +85,13 @@ pub fn summary(stats: &Stats, uptime: Duration) {
         HumanBytes(stats.http_body_bytes.get()),
         stats.copied_bytes.get(),
     ));
+}
+
+/// Says what has gone wrong on purpose.
+pub fn impaired(impairments: &Impairments, counts: &ImpairedCounts) {
+    let directions = [("to clients", &impairments.tx, &counts.tx), ("from clients", &impairments.rx, &counts.rx)];
+    let lines = directions.into_iter().filter_map(|(direction, it, counts)| summary_of(direction, it, counts));
+    lines.for_each(|line| say(&line));
 }
 
 /// What to open in a browser to reach this socket.

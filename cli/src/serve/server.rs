@@ -128,6 +128,11 @@ impl<N: NetQueue, W: World> Server<N, W> {
         Ok(self.world.common().take_stop())
     }
 
+    /// The network device.
+    pub fn net(&self) -> &N {
+        self.appliance.net()
+    }
+
     /// Every counter.
     pub fn stats(&self) -> &Stats {
         self.appliance.stats()

@@ -58,15 +58,21 @@ pub fn prepare(arguments: &Arguments, random: [u8; 4], stats: Rc<Stats>) -> anyh
     listeners.extend(shell);
     let addresses = appliance_addresses(&listeners)?;
 
+    // Losing 64 KiB at a time would be like no network that there is.
+    let is_bad = arguments.impair.is_some();
     let capabilities = Capabilities {
         hardware_address: HARDWARE_ADDRESS,
-        mtu_bytes: usernet::MTU_BYTES,
+        mtu_bytes: if is_bad { usernet::REAL_MTU_BYTES } else { usernet::MTU_BYTES },
         ..MemoryNetConfig::default().capabilities
     };
     let net_config = MemoryNetConfig { capabilities, ring_entries: RING_ENTRIES, ..MemoryNetConfig::default() };
     let (queue, backend) = memory_net(net_config, PagePool::new(RING_ENTRIES), stats);
-    let bridge_config =
-        BridgeConfig { hardware_address: HARDWARE_ADDRESS, clients_max, initial_sequence: u32::from_be_bytes(random) };
+    let bridge_config = BridgeConfig {
+        hardware_address: HARDWARE_ADDRESS,
+        clients_max,
+        initial_sequence: u32::from_be_bytes(random),
+        checksums: is_bad,
+    };
     let bridge = Bridge::new(bridge_config, backend, listeners).context("can't watch sockets with epoll")?;
     let waker = super::disk_waker(bridge.registry(), WAKER)?;
     let common = Common::new(bridge.registry(), SIGNALS).context("can't watch signals with epoll")?;

@@ -7,6 +7,7 @@ use std::mem;
 use std::time::{self, SystemTime};
 
 use minicache::platform::Platform;
+use minicache::rings::impair::Clock;
 use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -55,7 +56,13 @@ impl Common {
 
     /// Monotonic time since the start.
     pub fn now(&self) -> Instant {
-        Instant::from_micros(self.started.elapsed().as_micros() as i64)
+        since(self.started)
+    }
+
+    /// The same, for whoever wants to ask by himself.
+    pub fn clock(&self) -> Clock {
+        let started = self.started;
+        Box::new(move || since(started))
     }
 
     /// The wall clock.
@@ -84,4 +91,8 @@ impl Common {
         let earliest = deadlines.into_iter().chain(self.limit).min();
         earliest.map(|at| if at > now { (at - now).into() } else { time::Duration::ZERO })
     }
+}
+
+fn since(started: time::Instant) -> Instant {
+    Instant::from_micros(started.elapsed().as_micros() as i64)
 }

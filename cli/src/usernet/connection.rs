@@ -1,8 +1,8 @@
 //! The client half of one connection: segments of the appliance and bytes of the host client in, segments and bytes out.
 //!
 //! Before you work on this file, read RFC 9293 §3.10. It is a whole TCP, but a small one: the ring below loses nothing and
-//! keeps the order, so there is no reassembly, no congestion control and one coarse timer; a retransmission happens only
-//! where the appliance had no buffer for what it was sent. Without I/O: the bridge moves the bytes.
+//! keeps the order (unless it is told to be bad: see `early`), so there is no congestion control and one coarse timer; a
+//! retransmission happens only where the appliance had no buffer for what it was sent. Without I/O: the bridge moves the bytes.
 //!
 //! ```text
 //!  client → appliance                           appliance → client
@@ -12,6 +12,9 @@
 //! Nothing is acknowledged to the appliance before the host socket has taken it: what the client has not got stays in the
 //! appliance's account of pinned memory, and its slowest reader is really the slowest.
 
+mod early;
+
+use early::{Early, EarlySegment};
 use minicache::rings::PageSlice;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber};
@@ -39,6 +42,9 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Retransmissions of one segment before the appliance counts as dead.
 const RETRIES_MAX: u32 = 12;
 
+/// Most acknowledgements that say the same in a row: three tell of a loss (RFC 5681 §3.2).
+const MAX_REPEATS: u8 = 3;
+
 /// How long a client may keep its half open after the appliance closed its own.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -50,6 +56,7 @@ const DEFAULT_MSS_BYTES: usize = 536;
 pub struct Buffers {
     pending: Pending,
     outgoing: Vec<u8>,
+    early: Early,
 }
 
 /// Buffers that no connection uses now.
@@ -69,6 +76,7 @@ impl SpareBuffers {
         if self.0.len() < Self::MAX {
             buffers.pending.clear();
             buffers.outgoing.clear();
+            buffers.early = Early::default();
             self.0.push(buffers);
         }
     }
@@ -153,6 +161,8 @@ pub struct Connection {
     /// The last acknowledgement number sent.
     acknowledged: u32,
     owed: Owed,
+    /// Acknowledgements that are owed beside that one, all the same.
+    repeats: u8,
     /// The appliance has sent its FIN.
     peer_finished: bool,
     /// The host socket has been shut down behind the last byte, so the FIN may be acknowledged.
@@ -188,6 +198,7 @@ impl Connection {
             receive_next: 0,
             acknowledged: 0,
             owed: Owed::Nothing,
+            repeats: 0,
             peer_finished: false,
             shut_down: false,
             buffers: None,
@@ -270,6 +281,10 @@ impl Connection {
             self.acknowledge(ack, acknowledged as usize);
         }
         self.receive_payload(tcp, sequence, slices, spare);
+        while let Some(early) = self.buffers.as_mut().and_then(|buffers| buffers.early.take(self.receive_next)) {
+            let tcp = TcpRepr { control: early.control, payload: &early.bytes, ..*tcp };
+            self.receive_payload(&tcp, early.sequence, &[], spare);
+        }
     }
 
     fn acknowledge(&mut self, ack: u32, bytes: usize) {
@@ -300,8 +315,13 @@ impl Connection {
             return;
         }
         if known < 0 || self.peer_finished || known as usize >= bytes + fin {
-            // A hole, a duplicate or a probe: what we have is the answer.
+            // A hole, a duplicate or a probe: what we have is the answer, once for each (RFC 5681 §4.2).
+            self.repeats += u8::from(self.owed == Owed::Now && self.repeats < MAX_REPEATS);
             self.owed = Owed::Now;
+            if known < 0 && slices.is_empty() && !self.peer_finished && known.unsigned_abs() as usize <= WINDOW_BYTES {
+                let early = EarlySegment { sequence, control: tcp.control, bytes: tcp.payload.to_vec() };
+                self.buffers.get_or_insert_with(|| spare.take()).early.put(early);
+            }
             return;
         }
         let known = known as usize;
@@ -493,7 +513,8 @@ impl Connection {
         }
         if segment.tcp.ack_number.is_some() {
             self.acknowledged = self.acknowledgement();
-            self.owed = Owed::Nothing;
+            self.owed = if self.repeats > 0 { Owed::Now } else { Owed::Nothing };
+            self.repeats = self.repeats.saturating_sub(1);
         }
     }
 
@@ -580,7 +601,9 @@ impl Connection {
 
     /// Gives the buffers back if nothing is in them (or, with `all`, anyway).
     pub fn release_buffers(&mut self, spare: &mut SpareBuffers, all: bool) {
-        if let Some(buffers) = self.buffers.take_if(|b| all || (b.pending.is_empty() && b.outgoing.is_empty())) {
+        if let Some(buffers) =
+            self.buffers.take_if(|b| all || (b.pending.is_empty() && b.outgoing.is_empty() && b.early.is_empty()))
+        {
             spare.put(buffers);
         }
     }

@@ -132,9 +132,10 @@ pub struct FromAppliance<'a> {
     pub tcp: TcpRepr<'a>,
 }
 
-/// Takes a frame apart. `None` for one that is not a whole, unfragmented TCP segment: neighbour discovery and the like, which
+/// Takes a frame apart; with `verify`, only one without slices whose checksums are right. `None` for one that is not a whole, unfragmented TCP segment: neighbour discovery and the like, which
 /// has no meaning on a wire that needs no neighbours.
-pub fn parse<'a>(head: &'a [u8], slices: &[PageSlice]) -> Option<FromAppliance<'a>> {
+pub fn parse<'a>(head: &'a [u8], slices: &[PageSlice], verify: bool) -> Option<FromAppliance<'a>> {
+    let checksums = if verify { ChecksumCapabilities::default() } else { ChecksumCapabilities::ignored() };
     let frame = EthernetFrame::new_checked(head).ok()?;
     let ip = &head[ETHERNET_HEADER_LEN..];
     let frame_ip_bytes = ip.len() + slices.iter().map(PageSlice::len).sum::<usize>();
@@ -147,6 +148,9 @@ pub fn parse<'a>(head: &'a [u8], slices: &[PageSlice]) -> Option<FromAppliance<'
                 return None;
             }
             let header_bytes = usize::from(packet.header_len());
+            if verify && (header_bytes > ip.len() || !packet.verify_checksum()) {
+                return None;
+            }
             let total_bytes = usize::from(packet.total_len());
             (IpAddress::Ipv4(packet.src_addr()), IpAddress::Ipv4(packet.dst_addr()), header_bytes, total_bytes)
         }
@@ -165,7 +169,7 @@ pub fn parse<'a>(head: &'a [u8], slices: &[PageSlice]) -> Option<FromAppliance<'
         return None;
     }
     let packet = TcpPacket::new_checked(&ip[segment_start..]).ok()?;
-    let tcp = TcpRepr::parse(&packet, &appliance, &client, &ChecksumCapabilities::ignored()).ok()?;
+    let tcp = TcpRepr::parse(&packet, &appliance, &client, &checksums).ok()?;
     Some(FromAppliance { client_hardware: frame.dst_addr(), appliance, client, tcp })
 }
 
@@ -221,7 +225,7 @@ mod tests {
         for (client, appliance) in [("127.0.0.1", "192.0.2.1"), ("::1", "2001:db8::1")] {
             let route = route(client, appliance);
             let bytes = frame(&route, b"head", 1000);
-            let segment = parse(&bytes, &slices).unwrap();
+            let segment = parse(&bytes, &slices, false).unwrap();
             assert_eq!((segment.client, segment.appliance), (route.client, route.appliance));
             assert_eq!(table_place(segment.client_hardware), Some((0x0102_0304, 9)));
             assert_eq!(segment.tcp, tcp(b"head"));
@@ -237,20 +241,43 @@ mod tests {
     }
 
     #[test]
+    fn a_verified_segment_has_no_flipped_bit_that_matters() {
+        for (client, appliance) in [("127.0.0.1", "192.0.2.1"), ("::1", "2001:db8::1")] {
+            let route = route(client, appliance);
+            let there = Route { client: route.appliance, appliance: route.client, ..route };
+            let bytes = with_checksum(&there, &build(&there, &tcp(&[]), 7), b"payload");
+            let segment = parse(&bytes, &[], true).unwrap();
+            assert_eq!(segment.tcp, tcp(b"payload"));
+            for bit in 0..(bytes.len() - ETHERNET_HEADER_LEN) * 8 {
+                let mut flipped = bytes.clone();
+                flipped[ETHERNET_HEADER_LEN + bit / 8] ^= 1 << (bit % 8);
+                // What IPv6 protects by nothing (traffic class, flow label, hop limit) means nothing to us either.
+                if let Some(other) = parse(&flipped, &[], true) {
+                    assert_eq!((other.tcp, other.client), (segment.tcp, segment.client));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn cut_off_and_mangled_frames_are_refused() {
         for (client, appliance) in [("127.0.0.1", "192.0.2.1"), ("::1", "2001:db8::1")] {
             let bytes = frame(&route(client, appliance), b"payload", 0);
-            assert!(parse(&bytes, &[]).is_some());
+            assert!(parse(&bytes, &[], false).is_some());
             for length in 0..bytes.len() {
-                assert!(parse(&bytes[..length], &[]).is_none(), "{length} bytes");
+                assert!(parse(&bytes[..length], &[], false).is_none(), "{length} bytes");
             }
             let pool = PagePool::new(1);
-            assert!(parse(&bytes, &[pool.allocate().unwrap().slice(0, 1)]).is_none(), "more than the header says");
+            assert!(
+                parse(&bytes, &[pool.allocate().unwrap().slice(0, 1)], false).is_none(),
+                "more than the header says"
+            );
             for position in 0..bytes.len() {
                 for value in [0, 1, 0x0f, 0x40, 0x4f, 0x80, 0xff] {
                     let mut mangled = bytes.clone();
                     mangled[position] = value;
-                    parse(&mangled, &[]);
+                    parse(&mangled, &[], false);
+                    parse(&mangled, &[], true);
                 }
             }
         }

@@ -31,7 +31,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use minicache::rings::memory::MemoryBackend;
-use minicache::rings::{Full, RxChecksum};
+use minicache::rings::{Full, Offload, RxChecksum};
 use mio::{Events, Poll, Registry, Token};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, TcpControl, TcpRepr};
@@ -67,6 +67,9 @@ const FRAME_BUDGET: usize = 256;
 /// Bytes read from a client's socket at a time.
 const SCRATCH_BYTES: usize = 64 << 10;
 
+/// Largest IP packet on a wire that is to be bad as a real one: the Ethernet's.
+pub const REAL_MTU_BYTES: u16 = 1500;
+
 /// Turns after which an acknowledgement no longer waits for data to ride on.
 const ACKNOWLEDGE_TURNS: u64 = 32;
 
@@ -92,6 +95,8 @@ pub struct BridgeConfig {
     pub clients_max: usize,
     /// Where sequence numbers begin.
     pub initial_sequence: u32,
+    /// The wire to the appliance may be bad: checksums are made and looked at.
+    pub checksums: bool,
 }
 
 /// The bridge.
@@ -323,7 +328,11 @@ impl Bridge {
         while taken < FRAME_BUDGET {
             let Some(frame) = self.backend.take() else { break };
             taken += 1;
-            if let Some(segment) = frame::parse(frame.head(), frame.slices()) {
+            let checksums = self.config.checksums;
+            // The pages of such a wire are few, and not for a slow client to keep: it gets copies.
+            let whole = checksums.then(|| frame.parts().collect::<Vec<_>>().concat());
+            let (head, slices) = whole.as_deref().map_or((frame.head(), frame.slices()), |whole| (whole, &[]));
+            if let Some(segment) = frame::parse(head, slices, checksums && frame.offload() == Offload::None) {
                 let key = match segment.client_hardware {
                     neighbour::ROUTER_HARDWARE => {
                         let client = SocketAddr::new(segment.client.into(), segment.tcp.dst_port);
@@ -334,12 +343,12 @@ impl Bridge {
                 let client = key.and_then(|key| Some((key, self.table.get_mut(key)?)));
                 match client {
                     Some((key, client)) if client.is_at(&segment) => {
-                        client.connection.receive(&segment.tcp, frame.slices(), &mut self.spare);
+                        client.connection.receive(&segment.tcp, slices, &mut self.spare);
                         enqueue(&mut self.active, key, client);
                     }
                     _ => refuse(&mut self.backend, &self.config, &segment),
                 }
-            } else if let Some(answer) = neighbour::answer(frame.head()) {
+            } else if let Some(answer) = neighbour::answer(head) {
                 // A ring that is full loses it; the appliance asks again.
                 let _ = self.backend.deliver(&[&answer], RxChecksum::Verified, None);
             }
@@ -357,7 +366,7 @@ impl Bridge {
             let Some(client) = self.table.get_mut(key) else { continue };
             client.queued = false;
             let more = client.exchange(&mut self.scratch, &mut self.spare);
-            if send(&mut self.backend, client, false).is_err() {
+            if send(&mut self.backend, &self.config, client, false).is_err() {
                 client.queued = true;
                 self.active.push_front(key);
                 return busy;
@@ -410,7 +419,7 @@ impl Bridge {
         {
             if let Some(client) = self.table.get_mut(key) {
                 if client.connection.owes_later() {
-                    if send(&mut self.backend, client, true).is_err() {
+                    if send(&mut self.backend, &self.config, client, true).is_err() {
                         break;
                     }
                     busy = true;
@@ -447,11 +456,11 @@ fn enqueue(active: &mut VecDeque<Key>, key: Key, client: &mut Client) {
 }
 
 /// Sends what the client half has to say. `Full`: the ring took not all of it.
-fn send(backend: &mut MemoryBackend, client: &mut Client, flush: bool) -> Result<(), Full> {
+fn send(backend: &mut MemoryBackend, config: &BridgeConfig, client: &mut Client, flush: bool) -> Result<(), Full> {
     while let Some(segment) = client.connection.next_segment(flush) {
         let headers = frame::build(&client.route, &segment.tcp, segment.bytes);
         let payload = &client.connection.outgoing()[segment.start..segment.start + segment.bytes];
-        if client.route.client_hardware == neighbour::ROUTER_HARDWARE {
+        if config.checksums || client.route.client_hardware == neighbour::ROUTER_HARDWARE {
             // The control plane is an ordinary host: it looks at checksums itself.
             let frame = frame::with_checksum(&client.route, &headers, payload);
             backend.deliver(&[&frame], RxChecksum::Unknown, None)?;
@@ -490,8 +499,9 @@ fn refuse(backend: &mut MemoryBackend, config: &BridgeConfig, segment: &frame::F
         timestamp: None,
         payload: &[],
     };
+    let frame = frame::with_checksum(&route, &frame::build(&route, &reset, 0), &[]);
     // Where the ring has no room the appliance will send again, and be answered then.
-    let _ = backend.deliver(&[&frame::build(&route, &reset, 0)], RxChecksum::Verified, None);
+    let _ = backend.deliver(&[&frame], RxChecksum::Unknown, None);
 }
 
 #[cfg(test)]

@@ -118,8 +118,12 @@ impl World {
         let (net, backend) = memory_net(config, PagePool::new(256), Rc::new(Stats::default()));
         let listeners: Vec<_> = listen.iter().map(|at| Listener::bind(at.parse().unwrap(), &HTTP).unwrap()).collect();
         let addresses = listeners.iter().map(Listener::address).collect();
-        let config =
-            BridgeConfig { hardware_address: HARDWARE_ADDRESS, clients_max: 1000, initial_sequence: u32::MAX - 500 };
+        let config = BridgeConfig {
+            hardware_address: HARDWARE_ADDRESS,
+            clients_max: 1000,
+            initial_sequence: u32::MAX - 500,
+            checksums: false,
+        };
         let bridge = Bridge::new(config, backend, listeners).unwrap();
         let mut wire = Wire { net, senders: HashMap::new() };
         let now = smoltcp::time::Instant::ZERO;

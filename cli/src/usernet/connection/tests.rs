@@ -328,6 +328,26 @@ fn an_acknowledgement_of_what_was_never_sent_changes_nothing() {
 }
 
 #[test]
+fn segments_that_come_before_their_turn_wait_for_it() {
+    let mut script = Script::established();
+    let whole: Vec<u8> = (0..50).collect();
+    for start in [40, 20, 30, 20] {
+        script.data(start as u32, &whole[start..start + 10], &[]);
+        assert!(script.write(100).is_empty());
+    }
+    // One acknowledgement for each, as far as they are counted.
+    for _ in 0..4 {
+        assert_eq!(Script::acknowledges(&script.send()), 0);
+    }
+    script.silent();
+    script.data(0, &whole[..5], &[]);
+    assert_eq!(script.write(100), whole[..5]);
+    script.data(5, &whole[5..20], &[]);
+    assert_eq!(script.write(100), whole[5..]);
+    assert!(script.connection.pending().is_none() && script.connection.next_segment(true).is_some());
+}
+
+#[test]
 fn hostile_segments_do_not_panic() {
     let mut seed = 1u64;
     let mut random = move || {

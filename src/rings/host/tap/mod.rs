@@ -25,7 +25,7 @@ use arrayvec::ArrayVec;
 use rustix::io::Errno;
 use std::cell::Cell;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use zerocopy::IntoBytes;
 
@@ -132,6 +132,16 @@ impl Tap {
     /// What an event loop has to watch.
     pub fn watch(&self) -> TapWatch {
         TapWatch { signals: self.signals.clone(), frames: self.device.as_raw_fd(), news: self.link.as_fd().as_raw_fd() }
+    }
+
+    /// As [`TapWatch::frames`], borrowed.
+    pub fn frames(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+
+    /// As [`TapWatch::news`], borrowed.
+    pub fn news(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
     }
 
     /// Looks at the host's side again.
