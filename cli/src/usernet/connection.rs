@@ -12,14 +12,17 @@
 //! Nothing is acknowledged to the appliance before the host socket has taken it: what the client has not got stays in the
 //! appliance's account of pinned memory, and its slowest reader is really the slowest.
 
+mod buffers;
 mod early;
 
-use early::{Early, EarlySegment};
 use minicache::rings::PageSlice;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber};
 
 use super::pending::Pending;
+use buffers::Buffers;
+pub use buffers::SpareBuffers;
+use early::EarlySegment;
 
 /// How much the appliance may send beyond what the host socket has taken, in bytes.
 pub const WINDOW_BYTES: usize = 256 << 10;
@@ -50,37 +53,6 @@ const LINGER: Duration = Duration::from_secs(60);
 
 /// MSS where the appliance names none (RFC 9293 §3.7.1).
 const DEFAULT_MSS_BYTES: usize = 536;
-
-/// Memory of a connection that moves bytes; an idle one has none.
-#[derive(Default)]
-pub struct Buffers {
-    pending: Pending,
-    outgoing: Vec<u8>,
-    early: Early,
-}
-
-/// Buffers that no connection uses now.
-#[expect(clippy::vec_box, reason = "they are passed on with every request, as one pointer")]
-#[derive(Default)]
-pub struct SpareBuffers(Vec<Box<Buffers>>);
-
-impl SpareBuffers {
-    /// Most spare buffers: what is beyond is given back to the allocator.
-    const MAX: usize = 256;
-
-    fn take(&mut self) -> Box<Buffers> {
-        self.0.pop().unwrap_or_default()
-    }
-
-    fn put(&mut self, mut buffers: Box<Buffers>) {
-        if self.0.len() < Self::MAX {
-            buffers.pending.clear();
-            buffers.outgoing.clear();
-            buffers.early = Early::default();
-            self.0.push(buffers);
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
