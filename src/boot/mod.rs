@@ -7,6 +7,9 @@
 #[cfg(all(feature = "kernel", feature = "std"))]
 compile_error!("the features `kernel` and `std` exclude each other: build the kernel with `cargo xtask kernel`");
 
+pub mod acpi;
+pub mod calendar;
+pub mod clock;
 pub mod memory_map;
 pub mod start_info;
 

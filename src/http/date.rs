@@ -51,7 +51,7 @@ fn civil_from_days(days: u32) -> (u32, u32, u32) {
 }
 
 /// Days from 1970-01-01 to a date of the years 1 to 9999; `None` if there is no such date.
-fn days_from_civil(year: u32, month: u32, day: u32) -> Option<i64> {
+pub(crate) fn days_from_civil(year: u32, month: u32, day: u32) -> Option<i64> {
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let month_days = match month {
         2 => 28 + u32::from(leap),

@@ -33,7 +33,7 @@ mod answer;
 mod authority;
 mod conditions;
 mod config;
-mod date;
+pub(crate) mod date;
 mod etag;
 mod method;
 mod object_stats;
