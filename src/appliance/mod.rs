@@ -97,6 +97,14 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
     stats: Rc<Stats>,
 }
 
+/// The memory that an appliance serves from.
+pub struct Pools {
+    /// For response heads.
+    pub packet: PagePool,
+    /// For the chunk cache.
+    pub cache: PagePool,
+}
+
 /// Makes a disk, or says why it can't.
 pub type DiskSource<B> = Box<dyn FnMut() -> Result<B, String>>;
 
@@ -132,13 +140,34 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         stats: Rc<Stats>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
+        let pools = Pools {
+            packet: PagePool::new(config.packet_bytes / PAGE_BYTES),
+            cache: PagePool::new(config.cache_bytes / PAGE_BYTES),
+        };
+        Self::with_pools(config, pools, net, disks, secret, stats)
+    }
+
+    /// As [`Appliance::new`], in memory that is there already: the configuration's sizes are the pools'.
+    ///
+    /// # Errors
+    /// As [`Appliance::new`].
+    pub fn with_pools(
+        mut config: ApplianceConfig,
+        pools: Pools,
+        net: N,
+        disks: Vec<B>,
+        secret: [u8; 32],
+        stats: Rc<Stats>,
+    ) -> Result<Self, ConfigError> {
+        let Pools { packet: packet_pages, cache: cache_pages } = pools;
+        config.packet_bytes = packet_pages.capacity() * PAGE_BYTES;
+        config.cache_bytes = cache_pages.capacity() * PAGE_BYTES;
+        config.validate()?;
         let capabilities = net.capabilities();
         let network = Network::new(config.network.clone(), &capabilities, derive(&secret, 0), stats.clone())?;
-        let packet_pages = PagePool::new(config.packet_bytes / PAGE_BYTES);
         let tcp_secret = subkey(&secret, 1);
         let mut tcp = Stack::new(config.tcp.clone(), tcp_secret, packet_pages.clone(), stats.clone());
         tcp.device_up(capabilities);
-        let cache_pages = PagePool::new(config.cache_bytes / PAGE_BYTES);
         let cache = ChunkCache::new(cache_pages.clone(), config.tcp.max_connections + SESSIONS, stats.clone());
         let http = HttpServer::new(config.http.clone(), cache, stats.clone());
         Ok(Self {

@@ -48,7 +48,7 @@ mod tests {
     use crate::http::date;
 
     fn decimal(values: [u8; 6]) -> [u8; 6] {
-        values.map(|value| value / 10 << 4 | value % 10)
+        values.map(|value| ((value / 10) << 4) | (value % 10))
     }
 
     #[test]

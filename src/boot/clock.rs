@@ -86,8 +86,8 @@ pub struct Calibration {
     first: Sample,
 }
 
-/// The least that the reference must have counted: fewer say too little.
-const MIN_REFERENCE_TICKS: u64 = 100;
+/// The least that the reference must have counted: with fewer a tick more or less would be more than a percent.
+const MIN_REFERENCE_TICKS: u64 = 150;
 
 /// Frequencies that are believed, in Hz.
 const PLAUSIBLE_HZ: core::ops::RangeInclusive<u64> = 1_000_000..=100_000_000_000;
@@ -147,7 +147,7 @@ mod tests {
     fn two_samples_tell_the_frequency_and_later_ones_better() {
         let truth = 2_893_217_000;
         let calibration = Calibration::new(PIT, at(0, truth));
-        assert_eq!(calibration.first_estimate(at(50, truth)), None, "too little has been counted");
+        assert_eq!(calibration.first_estimate(at(120, truth)), None, "too little has been counted");
         let rough = calibration.first_estimate(at(300, truth)).unwrap();
         assert!(rough.abs_diff(truth) < truth / 200, "{rough}");
         let better = calibration.refine(at(100_000, truth), rough).unwrap();

@@ -4,12 +4,12 @@
 
 use core::panic::PanicInfo;
 
-use minicache::boot::heap::Heap;
+use minicache::boot::heap::Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     minicache::boot::panic(info)
 }
-
-#[global_allocator]
-static HEAP: Heap = Heap::new();

@@ -11,14 +11,23 @@ pub mod acpi;
 pub mod calendar;
 pub mod clock;
 pub mod memory_map;
+pub mod plan;
 pub mod start_info;
 
 #[cfg(feature = "kernel")]
 pub(crate) mod console;
 #[cfg(feature = "kernel")]
+mod devices;
+#[cfg(feature = "kernel")]
 pub mod heap;
 #[cfg(feature = "kernel")]
+mod kernel;
+#[cfg(feature = "kernel")]
 mod panic;
+#[cfg(feature = "kernel")]
+mod timeline;
+#[cfg(feature = "kernel")]
+mod world;
 
 #[cfg(all(target_arch = "x86_64", any(feature = "kernel", test)))]
 pub mod x86_64;

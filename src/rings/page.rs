@@ -33,8 +33,8 @@ pub struct PagePool(Rc<Inner>);
 struct Inner {
     /// The first page.
     base: NonNull<u8>,
-    /// What `base` lies in.
-    allocation: NonNull<u8>,
+    /// What `base` lies in; `None` for memory that nobody wants back.
+    allocation: Option<NonNull<u8>>,
     count: u32,
     /// References to each page; 0 means free.
     references: Box<[Cell<u32>]>,
@@ -91,6 +91,24 @@ impl PagePool {
         let Some(allocation) = NonNull::new(memory) else { handle_alloc_error(layout) };
         // SAFETY: the layout has a page more than the pool, so that its pages begin at the first border within.
         let base = unsafe { allocation.add(allocation.align_offset(PAGE_BYTES)) };
+        Self::over(base, Some(allocation), pages)
+    }
+
+    /// A pool over memory that is there for good, such as what a machine has. Nothing of it is touched here.
+    ///
+    /// # Safety
+    /// The `pages` pages from `base` on must be mapped, readable and writable for as long as the program runs, hold bytes that count
+    /// as initialised (memory that no allocator or compiler knows does), and be nobody else's.
+    ///
+    /// # Panics
+    /// If `pages` is 0 or does not fit 32 bits, or `base` is not the start of a page.
+    pub unsafe fn from_memory(base: NonNull<u8>, pages: usize) -> Self {
+        assert!(pages > 0 && pages < u32::MAX as usize, "a page pool of {pages} pages");
+        assert!((base.as_ptr() as usize).is_multiple_of(PAGE_BYTES), "a page pool that begins amid a page");
+        Self::over(base, None, pages)
+    }
+
+    fn over(base: NonNull<u8>, allocation: Option<NonNull<u8>>, pages: usize) -> Self {
         let mut map = BitVec::repeat(true, pages);
         map.set_uninitialized(false);
         Self(Rc::new(Inner {
@@ -164,8 +182,10 @@ impl fmt::Debug for PagePool {
 impl Drop for Inner {
     fn drop(&mut self) {
         debug_assert_eq!(self.in_use.get(), 0);
-        // SAFETY: it was allocated with this layout, and no page is in use: pages hold a count of the pool's `Rc`.
-        unsafe { dealloc(self.allocation.as_ptr(), PagePool::layout(self.count as usize)) };
+        if let Some(allocation) = self.allocation {
+            // SAFETY: it was allocated with this layout, and no page is in use: pages hold a count of the pool's `Rc`.
+            unsafe { dealloc(allocation.as_ptr(), PagePool::layout(self.count as usize)) };
+        }
     }
 }
 
@@ -210,7 +230,7 @@ impl Page {
 
     /// The page's bytes.
     pub fn bytes(&self) -> &[u8; PAGE_BYTES] {
-        // SAFETY: the page lies in the pool's zero-initialised memory. Whoever could write it (`bytes_mut`, a device, a
+        // SAFETY: the page lies in the pool's memory, all of which is initialised. Whoever could write it (`bytes_mut`, a device, a
         // `HeadPages`) owns the only `Page` or keeps every `Page` of it private while it does.
         unsafe { self.pointer().cast().as_ref() }
     }
@@ -315,6 +335,19 @@ mod tests {
         let (pool, other) = (PagePool::new(2), PagePool::new(2));
         let pages = [pool.allocate().unwrap(), pool.allocate().unwrap()];
         assert!(pages.iter().all(|page| pool.owns(&page.slice(4095, 1)) && !other.owns(&page.slice(0, 1))));
+    }
+
+    #[test]
+    fn memory_that_is_there_becomes_a_pool_as_it_is() {
+        #[repr(align(4096))]
+        struct Memory([u8; 2 * PAGE_BYTES]);
+        let memory = alloc::boxed::Box::leak(alloc::boxed::Box::new(Memory([7; 2 * PAGE_BYTES])));
+        let base = NonNull::new(memory.0.as_mut_ptr()).unwrap();
+        // SAFETY: leaked memory stays, and nobody else uses it.
+        let pool = unsafe { PagePool::from_memory(base, 2) };
+        let pages = [pool.allocate().unwrap(), pool.allocate().unwrap()];
+        assert!(pool.allocate().is_none() && pages.iter().all(|page| page.bytes() == &[7; PAGE_BYTES]));
+        assert_eq!(pages[0].address(), base.as_ptr() as usize);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The interrupt controllers: the processor's local APIC, and I/O APICs for devices with interrupt lines.
 
 use core::arch::x86_64::__cpuid;
+use core::ops::Range;
 use core::ptr;
 
 use super::cpu::{out8, read_msr, write_msr};
@@ -160,6 +161,11 @@ impl IoApic {
             select.write_volatile(register);
             select.byte_add(0x10).write_volatile(value);
         }
+    }
+
+    /// The numbers of its lines.
+    pub fn lines(&self) -> Range<u32> {
+        self.first_line..self.first_line + self.lines
     }
 
     /// Sends a line's rising edges to a processor as this vector. False if it is not one of our lines.

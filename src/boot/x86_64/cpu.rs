@@ -169,6 +169,21 @@ unsafe fn enable_states(states: u64) {
     unsafe { _xsetbv(0, states) };
 }
 
+/// The processor's name, padded with zeros or blanks; all zeros where it says none.
+pub fn name() -> [u8; 48] {
+    const FIRST: u32 = 0x8000_0002;
+    let mut name = [0; 48];
+    if __cpuid(0x8000_0000).eax >= FIRST + 2 {
+        for (part, leaf) in name.chunks_exact_mut(16).zip(FIRST..) {
+            let said = __cpuid(leaf);
+            for (word, register) in part.chunks_exact_mut(4).zip([said.eax, said.ebx, said.ecx, said.edx]) {
+                word.copy_from_slice(&register.to_le_bytes());
+            }
+        }
+    }
+    name
+}
+
 /// The time stamp counter.
 pub fn time_stamp() -> u64 {
     // SAFETY: every x86-64 processor has the instruction, and nothing forbids it to us.

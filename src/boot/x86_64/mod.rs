@@ -8,22 +8,47 @@
 pub mod memory_functions;
 
 #[cfg(feature = "kernel")]
-pub mod apic;
+mod apic;
 #[cfg(feature = "kernel")]
 pub mod cpu;
 #[cfg(feature = "kernel")]
+mod entropy;
+#[cfg(feature = "kernel")]
 mod entry;
+#[cfg(feature = "kernel")]
+mod hypervisor;
 #[cfg(feature = "kernel")]
 pub mod interrupts;
 #[cfg(feature = "kernel")]
-pub mod paging;
+mod machine;
+#[cfg(feature = "kernel")]
+mod paging;
 #[cfg(feature = "kernel")]
 mod physical;
 #[cfg(feature = "kernel")]
 pub mod power;
+#[cfg(feature = "kernel")]
+mod rtc;
 #[cfg(feature = "kernel")]
 mod segments;
 #[cfg(feature = "kernel")]
 pub mod serial;
 #[cfg(feature = "kernel")]
 mod start;
+#[cfg(feature = "kernel")]
+mod timer;
+#[cfg(feature = "kernel")]
+mod virtio;
+
+#[cfg(feature = "kernel")]
+pub use cpu::{name as processor_name, time_stamp as ticks};
+#[cfg(feature = "kernel")]
+pub use entropy::Origin as SecretOrigin;
+#[cfg(feature = "kernel")]
+pub use hypervisor::Hypervisor;
+#[cfg(feature = "kernel")]
+pub use machine::Machine;
+#[cfg(feature = "kernel")]
+pub use timer::{Beginning, Origin as FrequencyOrigin, Timer};
+#[cfg(feature = "kernel")]
+pub use virtio::find as find_virtio;

@@ -1,14 +1,17 @@
 //! The first Rust code: the processor, the memory map, the final page tables, and on to the kernel.
 
-use super::cpu::{self, Features};
+use arrayvec::ArrayVec;
+
+use super::cpu::Features;
+use super::machine::Machine;
 use super::paging::{BOOT_REACH_BYTES, PageTables, Rights, Unmappable};
 use super::physical::BootMemory;
 use super::segments::{INTERRUPTION_STACKS, MAIN_STACK};
 use super::serial::Console;
-use super::{interrupts, power, segments};
-use crate::boot::console::say;
+use super::{interrupts, segments};
+use crate::boot::kernel;
 use crate::boot::memory_map::{MemoryMap, Region};
-use crate::boot::start_info::{StartInfo, StartInfoError};
+use crate::boot::start_info::{MAX_COMMAND_LINE_BYTES, StartInfo, StartInfoError};
 
 unsafe extern "C" {
     // Borders of the image, from the linker script.
@@ -33,10 +36,15 @@ pub extern "C" fn start(info_address: u32) -> ! {
     let features = Features::enable();
     // SAFETY: the entry's page tables are in force, and what the hypervisor has written is reserved below.
     let memory = unsafe { BootMemory::new() };
-    let (_, mut map) = match memory_map(&memory, info_address.into()) {
+    let (info, mut map) = match memory_map(&memory, info_address.into()) {
         Ok(found) => found,
         Err(error) => panic!("{error}"),
     };
+    // What it lies in becomes free.
+    let mut line = ArrayVec::<u8, MAX_COMMAND_LINE_BYTES>::new();
+    if line.try_extend_from_slice(info.command_line(&memory)).is_err() || line.is_full() {
+        panic!("the command line is too long: at most {MAX_COMMAND_LINE_BYTES} bytes are read");
+    }
     let end = map.free().last().map_or(0, |region| region.end);
     let frames = map.take_below(PageTables::bytes_for(end, features.huge_pages), BOOT_REACH_BYTES);
     let frames =
@@ -47,8 +55,11 @@ pub extern "C" fn start(info_address: u32) -> ! {
     };
     // SAFETY: they map the image, all memory of the map, and what is read of the hypervisor's.
     unsafe { tables.activate() };
-    say!("MiniCache: {} KiB of memory, {} instructions since reset", map.free_bytes() >> 10, cpu::time_stamp());
-    power::off()
+    // SAFETY: this is the first code of all, and runs once; interrupts are off, and the tables map what is free.
+    match unsafe { Machine::new(features, tables, map, info.acpi_root) } {
+        Ok((machine, beginning)) => kernel::run(machine, beginning, &line),
+        Err(Unmappable) => panic!("the memory for page tables is used up"),
+    }
 }
 
 /// The address of one of the linker's borders.

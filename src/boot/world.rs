@@ -1,0 +1,93 @@
+//! The machine as the world under an appliance.
+
+use core::convert::Infallible;
+use smoltcp::time::Instant;
+
+use super::machine::{Machine, Timer};
+use crate::platform::Platform;
+
+/// How long after a reading of the wall clock that failed it is tried again, in microseconds.
+const WALL_CLOCK_RETRY_US: u64 = 5_000;
+/// And how often.
+const WALL_CLOCK_TRIES: u32 = 100;
+
+/// The machine, with time.
+#[derive(Debug)]
+pub struct World {
+    /// The machine.
+    pub machine: Machine,
+    timer: Timer,
+    wall_clock: WallClock,
+}
+
+/// What is known of the wall clock.
+#[derive(Clone, Copy, Debug)]
+enum WallClock {
+    /// It was this many seconds since 1970 when our time was 0.
+    Known { start_unix_s: u64 },
+    /// It is read again then, and so often.
+    Unknown { retry_at_us: u64, tries: u32 },
+}
+
+impl World {
+    /// The machine with this timer.
+    pub fn new(machine: Machine, timer: Timer) -> Self {
+        let wall_clock = WallClock::Unknown { retry_at_us: 0, tries: WALL_CLOCK_TRIES };
+        let mut world = Self { machine, timer, wall_clock };
+        world.read_wall_clock();
+        world
+    }
+
+    /// The timer, to look at.
+    pub fn timer(&self) -> &Timer {
+        &self.timer
+    }
+
+    fn read_wall_clock(&mut self) {
+        let WallClock::Unknown { retry_at_us, tries: tries @ 1.. } = self.wall_clock else { return };
+        let now_us = self.timer.now_us();
+        if now_us < retry_at_us {
+            return;
+        }
+        self.wall_clock = match self.machine.wall_clock() {
+            Some(unix_s) => WallClock::Known { start_unix_s: unix_s.saturating_sub(now_us / 1_000_000) },
+            None => WallClock::Unknown { retry_at_us: now_us + WALL_CLOCK_RETRY_US, tries: tries - 1 },
+        };
+    }
+
+    /// Sleeps, whatever happens meanwhile.
+    pub fn pause(&mut self, seconds: u32) {
+        let until_us = self.timer.now_us() + u64::from(seconds) * 1_000_000;
+        while self.timer.now_us() < until_us {
+            self.timer.refine();
+            self.timer.sleep_until(Some(until_us));
+        }
+    }
+}
+
+impl Platform for World {
+    type Error = Infallible;
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.timer.now_us() as i64)
+    }
+
+    fn unix_s(&self) -> u64 {
+        match self.wall_clock {
+            WallClock::Known { start_unix_s } => start_unix_s + self.timer.now_us() / 1_000_000,
+            WallClock::Unknown { .. } => 0,
+        }
+    }
+
+    fn work(&mut self) -> Result<bool, Infallible> {
+        self.timer.refine();
+        self.read_wall_clock();
+        Ok(false)
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<(), Infallible> {
+        let deadline_us = deadline.map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
+        self.timer.sleep_until(deadline_us);
+        Ok(())
+    }
+}
