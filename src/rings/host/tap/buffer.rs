@@ -96,6 +96,13 @@ mod tests {
     }
 
     #[test]
+    fn what_may_have_been_cut_off_is_no_frame() {
+        let mut buffer = ReceiveBuffer::new();
+        assert!(buffer.frame(HEADER_BYTES).is_none() && buffer.frame(BUFFER_BYTES).is_none());
+        assert_eq!(buffer.frame(BUFFER_BYTES - 1).map(RxFrame::len), Some(BUFFER_BYTES - 1 - HEADER_BYTES));
+    }
+
+    #[test]
     #[should_panic(expected = "a page of a lent frame was kept")]
     fn a_kept_page_is_never_written() {
         let mut buffer = ReceiveBuffer::new();

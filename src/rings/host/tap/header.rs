@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn a_checksum_field_ends_where_the_frame_does_at_the_latest() {
+        let partial = |start, offset| Header::partial(PartialChecksum { start, offset });
+        assert!(partial(34, 16).check(52).is_some());
+        assert_eq!(partial(34, 16).check(51), None);
+        assert!(partial(14, 0).check(16).is_some());
+        assert_eq!(partial(13, 1).check(100), None);
+        assert_eq!(partial(u16::MAX, u16::MAX).check(70_000), None);
+    }
+
+    #[test]
     fn the_layout_is_the_kernels() {
         let header = Header {
             flags: 1,
