@@ -64,6 +64,7 @@ impl<N: NetQueue, B: BlockDevice> Machine for Appliance<N, B> {
             hardware_address: self.network.hardware_address(),
             addresses: self.network.addresses().to_vec(),
             capabilities: self.net.capabilities(),
+            status: self.network.status(),
         }
     }
 

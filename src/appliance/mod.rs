@@ -356,6 +356,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         busy |= self.tcp.poll(now, &mut self.http, &mut self.net);
         self.shell.tick(now);
         busy |= self.network.poll(now, &mut self.net, &mut self.shell);
+        self.follow_network();
         busy |= self.run_shell();
         if self.power.is_some() && self.phase == Phase::Running {
             self.shutdown(now, HALT_LIMIT);
@@ -383,6 +384,15 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             }
         }
         any
+    }
+
+    /// Tells the serving TCP what the network has announced.
+    fn follow_network(&mut self) {
+        if self.network.take_changed() {
+            let (v4, v6) = self.network.mtu_limits();
+            self.tcp.set_mtu_limits(v4, v6);
+            self.tcp.keep_addresses(|address| self.network.is_ours(address), &mut self.http);
+        }
     }
 
     fn receive(&mut self, now: Instant) -> usize {

@@ -11,12 +11,17 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use smoltcp::iface::SocketHandle;
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp::State;
+use smoltcp::socket::udp;
 use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{IpAddress, IpEndpoint, IpProtocol, Ipv4Address, TcpControl, TcpPacket, TcpRepr};
 
 use super::{Appliance, ApplianceConfig};
+use crate::net::NetworkConfig;
 use crate::net::tests::client::Client;
-use crate::net::tests::{SHELL_PORT, address, config as network_config};
+use crate::net::tests::dhcp::{SERVER, Server};
+use crate::net::tests::{SHELL_PORT, address, config as network_config, ip_frame, tcp_bytes, tcp_header};
 use crate::platform::{MemoryUse, Platform, Power};
 use crate::rings::memory::{MemoryDisk, MemoryDiskControl, MemoryNet, MemoryNetConfig, Pace, memory_net};
 use crate::rings::{Capabilities, Geometry, PagePool};
@@ -554,4 +559,76 @@ fn memory_is_shown_as_the_platform_tells_it() {
     ] {
         assert!(rows.iter().any(|said| said == row), "{row:?}: {said}");
     }
+}
+
+/// A DHCP server behind a socket of the client's.
+fn serve_dhcp(world: &mut World, server: &mut Server, socket: SocketHandle) {
+    let socket = world.client.sockets.get_mut::<udp::Socket<'static>>(socket);
+    while let Ok((message, _)) = socket.recv() {
+        if let Some(answer) = server.answer(message, SERVER) {
+            let everybody = IpEndpoint::new(IpAddress::v4(255, 255, 255, 255), 68);
+            socket.send_slice(&answer, everybody).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_lent_address_is_served_until_it_is_another() {
+    let mut world = World::with_disks(vec![volume(&OBJECTS)], |config| {
+        config.network = NetworkConfig { dhcp: true, shell_port: Some(SHELL_PORT), ..NetworkConfig::default() };
+    });
+    let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 4096]);
+    let mut socket = udp::Socket::new(buffer(), buffer());
+    socket.bind(67).unwrap();
+    let socket = world.client.sockets.add(socket);
+    let mut server = Server::new();
+    server.lease_s = Some(30);
+    let run = |world: &mut World, server: &mut Server, time| {
+        world.run_while(time, |world| {
+            serve_dhcp(world, server, socket);
+            true
+        });
+    };
+    run(&mut world, &mut server, Duration::from_secs(2));
+    let response = world.get("192.168.7.100", "large");
+    assert!(response.body == content(2, 500_000));
+    // What the server says of the link's MTU counts.
+    let (us, peer) = (address("192.168.7.100"), address("192.168.7.9"));
+    let syn = TcpRepr { control: TcpControl::Syn, ack_number: None, sack_ranges: [None; 3], ..tcp_header(80, &[]) };
+    let frame = ip_frame(peer, us, IpProtocol::Tcp, &tcp_bytes(&syn, peer, us));
+    world.client.send_raw(&frame);
+    while world.appliance.poll(world.now, UNIX_S) {}
+    let answers = world.client.take_raw();
+    let segment = TcpPacket::new_checked(&answers.last().unwrap()[34..]).unwrap();
+    let answer = TcpRepr::parse(&segment, &us, &peer, &ChecksumCapabilities::ignored()).unwrap();
+    assert_eq!(answer.max_seg_size, Some(1400 - 40));
+
+    let shell = world.client.connect(us, SHELL_PORT);
+    let held = world.client.connect(us, 80);
+    run(&mut world, &mut server, Duration::from_secs(1));
+    world.client.socket(shell).send_slice(b"ifconfig\r\n").unwrap();
+    run(&mut world, &mut server, Duration::from_secs(1));
+    let said = heard(&mut world, shell);
+    for line in [
+        "inet addr:192.168.7.100/24",
+        "dhcp:192.168.7.100/24 from 192.168.7.9, 0:00:2",
+        "gateway:192.168.7.1",
+        "dns:9.9.9.9",
+        "IPv4 MTU:1400",
+        "UP DHCP ",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(world.client.socket(held).may_recv() && world.appliance.connections().count() > 0);
+    server.offers = Ipv4Address::new(192, 168, 7, 101);
+    run(&mut world, &mut server, Duration::from_secs(13));
+    assert_eq!(world.appliance.connections().count(), 0, "its address is gone");
+    assert_eq!(world.stats().http_timeouts.get(), 0);
+    assert_eq!(world.appliance.packet_pages().in_use(), 0);
+    assert_eq!(world.get("192.168.7.101", "small").status, 200);
+    let shell = world.client.connect(address("192.168.7.101"), SHELL_PORT);
+    run(&mut world, &mut server, Duration::from_secs(1));
+    world.client.socket(shell).send_slice(b"who\r\n").unwrap();
+    run(&mut world, &mut server, Duration::from_secs(1));
+    assert_eq!(heard(&mut world, shell).matches("rsh").count(), 1, "the session at the old address is over");
 }

@@ -14,29 +14,39 @@ const ALL_SYSTEMS: Ipv4Address = Ipv4Address::new(224, 0, 0, 1);
 /// `ff02::1` (RFC 4291 §2.7.1): all nodes on the link.
 pub(super) const ALL_NODES: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// Our addresses: the configured ones and the link-local one.
+/// Our addresses: the configured ones, those that the network has given us, and the link-local one.
 #[derive(Clone, Debug)]
 pub(super) struct Addresses {
     cidrs: ArrayVec<IpCidr, { MAX_ADDRESSES + 1 }>,
 }
 
 impl Addresses {
-    /// `configured`, and the link-local address made from the MAC address unless one is configured.
-    pub fn new(configured: &[IpCidr], hardware_address: [u8; 6]) -> Self {
+    /// `configured`, those of `announced` that are not there yet, and the link-local address made from the MAC address unless one
+    /// is configured.
+    pub fn new(configured: &[IpCidr], announced: impl Iterator<Item = IpCidr>, hardware_address: [u8; 6]) -> Self {
         let mut cidrs: ArrayVec<IpCidr, { MAX_ADDRESSES + 1 }> =
             configured.iter().copied().take(MAX_ADDRESSES).collect();
+        for cidr in announced {
+            if cidrs.len() < MAX_ADDRESSES && cidrs.iter().all(|earlier| earlier.address() != cidr.address()) {
+                cidrs.push(cidr);
+            }
+        }
         let has_link_local = cidrs
             .iter()
             .any(|cidr| matches!(cidr.address(), IpAddress::Ipv6(address) if address.is_unicast_link_local()));
         if !has_link_local {
-            let identifier = HardwareAddress::Ethernet(EthernetAddress(hardware_address));
-            cidrs.extend(Ipv6Cidr::from_link_prefix(&LINK_LOCAL, identifier).map(IpCidr::Ipv6));
+            cidrs.push(Ipv6Cidr::new(link_local(hardware_address), LINK_LOCAL.prefix_len()).into());
         }
         Self { cidrs }
     }
 
     pub fn cidrs(&self) -> &[IpCidr] {
         &self.cidrs
+    }
+
+    /// True for an address of ours.
+    pub fn has(&self, address: IpAddress) -> bool {
+        self.cidrs.iter().any(|cidr| cidr.address() == address)
     }
 
     pub fn has_v4(&self, address: Ipv4Address) -> bool {
@@ -68,8 +78,14 @@ impl Addresses {
     }
 }
 
+/// The link-local address made from a MAC address (RFC 4291 appendix A).
+pub(super) fn link_local(hardware_address: [u8; 6]) -> Ipv6Address {
+    let identifier = HardwareAddress::Ethernet(EthernetAddress(hardware_address));
+    Ipv6Cidr::from_link_prefix(&LINK_LOCAL, identifier).map_or(LINK_LOCAL.address(), |cidr| cidr.address())
+}
+
 /// `ff02::1:ff00:0/104` and the low 24 bits of the address.
-fn solicited_node(address: Ipv6Address) -> Ipv6Address {
+pub(super) fn solicited_node(address: Ipv6Address) -> Ipv6Address {
     let [.., a, b, c] = address.octets();
     Ipv6Address::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
 }
@@ -82,7 +98,7 @@ mod tests {
 
     fn addresses(texts: &[&str]) -> Addresses {
         let cidrs: ArrayVec<IpCidr, 8> = texts.iter().map(|text| text.parse().unwrap()).collect();
-        Addresses::new(&cidrs, MAC)
+        Addresses::new(&cidrs, core::iter::empty(), MAC)
     }
 
     #[test]

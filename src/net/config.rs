@@ -1,5 +1,6 @@
 //! What an administrator says about the network, validated.
 
+use super::slaac::MAX_PREFIXES;
 use arrayvec::ArrayVec;
 use core::fmt;
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address};
@@ -9,6 +10,9 @@ pub const MAX_ADDRESSES: usize = 7;
 
 /// Most neighbours whose MAC addresses can be configured.
 pub const MAX_STATIC_NEIGHBOURS: usize = 16;
+
+/// Most DNS servers that can be configured.
+pub const MAX_DNS_SERVERS: usize = 2;
 
 /// A host on the link whose MAC address is known, and need not be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +39,19 @@ pub struct NetworkConfig {
     /// Our addresses with their networks' prefix lengths. Where no IPv6 link-local address is among them, the one made from the
     /// MAC address (RFC 4291 appendix A) is added.
     pub addresses: ArrayVec<IpCidr, MAX_ADDRESSES>,
-    /// The IPv4 router. It must be in one of our networks.
+    /// The network is asked for an IPv4 address (DHCP, RFC 2131) besides these. Default `false`.
+    pub dhcp: bool,
+    /// IPv6 addresses and routers are taken from router advertisements (RFC 4861, RFC 4862) besides these. Default `false`.
+    pub slaac: bool,
+    /// The IPv4 router. Without DHCP it must be in one of our networks. It goes before one that the network announces.
     pub gateway_v4: Option<Ipv4Address>,
-    /// The IPv6 router. It must be in one of our networks, or link-local.
+    /// The IPv6 router. Without `slaac` it must be in one of our networks, or link-local. It goes before one that the network
+    /// announces.
     pub gateway_v6: Option<Ipv6Address>,
+    /// DNS servers, to be asked in that order and before those that the network announces.
+    pub dns_servers: ArrayVec<IpAddress, MAX_DNS_SERVERS>,
+    /// Neighbours that need not be asked for, and that nobody else can speak for.
+    pub static_neighbours: ArrayVec<StaticNeighbour, MAX_STATIC_NEIGHBOURS>,
     /// The TCP port that is served. Default 80.
     pub serving_port: u16,
     /// The TCP port of µShell (RFC 854 names 23). Default `None`: no sessions.
@@ -53,8 +66,12 @@ impl Default for NetworkConfig {
         Self {
             interface: 0,
             addresses: ArrayVec::new(),
+            dhcp: false,
+            slaac: false,
             gateway_v4: None,
             gateway_v6: None,
+            dns_servers: ArrayVec::new(),
+            static_neighbours: ArrayVec::new(),
             serving_port: 80,
             shell_port: None,
             loopback_sources: false,
@@ -69,6 +86,15 @@ pub enum NetworkConfigError {
     NotAHost(IpAddress),
     /// The address is there twice.
     Duplicate(IpAddress),
+    /// More addresses than there is room for, together with those that the network may announce.
+    TooManyAddresses {
+        /// Those that are configured.
+        configured: usize,
+        /// Those that the network may announce.
+        announced: usize,
+    },
+    /// A static neighbour that is no single host, or is there twice.
+    Neighbour(StaticNeighbour),
     /// The gateway can't be reached without a gateway.
     Unreachable(IpAddress),
     /// A port is 0.
@@ -86,6 +112,18 @@ impl fmt::Display for NetworkConfigError {
                 write!(f, "{address} is no host's address: give the interface a unicast address such as 192.168.0.2/24")
             }
             Self::Duplicate(address) => write!(f, "{address} is given twice: name each address once"),
+            Self::TooManyAddresses { configured, announced } => write!(
+                f,
+                "{configured} addresses are too many beside the {announced} that the network may announce: {MAX_ADDRESSES} is \
+                 the limit"
+            ),
+            Self::Neighbour(neighbour) => write!(
+                f,
+                "the static neighbour {} at {} is no single host, or is given twice: name each address once, with the MAC \
+                 address of its host",
+                neighbour.address,
+                EthernetAddress(neighbour.hardware_address)
+            ),
             Self::Unreachable(gateway) => write!(
                 f,
                 "the gateway {gateway} is in none of the interface's networks: correct it, or an address's prefix length"
@@ -121,13 +159,21 @@ impl NetworkConfig {
                 return Err(NetworkConfigError::Duplicate(address));
             }
         }
-        if let Some(gateway) = self.gateway_v4 {
-            self.check_gateway(gateway.into())?;
+        let announced = usize::from(self.dhcp) + if self.slaac { MAX_PREFIXES } else { 0 };
+        if self.addresses.len() + announced > MAX_ADDRESSES {
+            return Err(NetworkConfigError::TooManyAddresses { configured: self.addresses.len(), announced });
         }
-        if let Some(gateway) = self.gateway_v6
-            && !gateway.is_unicast_link_local()
-        {
-            self.check_gateway(gateway.into())?;
+        if let Some(gateway) = self.gateway_v4 {
+            self.check_gateway(gateway.into(), self.dhcp)?;
+        }
+        if let Some(gateway) = self.gateway_v6 {
+            self.check_gateway(gateway.into(), self.slaac || gateway.is_unicast_link_local())?;
+        }
+        for (i, neighbour) in self.static_neighbours.iter().enumerate() {
+            let twice = self.static_neighbours[..i].iter().any(|earlier| earlier.address == neighbour.address);
+            if twice || !neighbour.is_valid() {
+                return Err(NetworkConfigError::Neighbour(*neighbour));
+            }
         }
         if self.serving_port == 0 || self.shell_port == Some(0) {
             return Err(NetworkConfigError::PortZero);
@@ -138,11 +184,12 @@ impl NetworkConfig {
         Ok(())
     }
 
-    fn check_gateway(&self, gateway: IpAddress) -> Result<(), NetworkConfigError> {
+    /// `anywhere`: nobody knows yet what networks we will be in.
+    fn check_gateway(&self, gateway: IpAddress, anywhere: bool) -> Result<(), NetworkConfigError> {
         if !gateway.is_unicast() {
             return Err(NetworkConfigError::NotAHost(gateway));
         }
-        match self.addresses.iter().any(|cidr| cidr.contains_addr(&gateway)) {
+        match anywhere || self.addresses.iter().any(|cidr| cidr.contains_addr(&gateway)) {
             true => Ok(()),
             false => Err(NetworkConfigError::Unreachable(gateway)),
         }
@@ -150,7 +197,7 @@ impl NetworkConfig {
 }
 
 /// True for an address that one host may have in that network. Loopback addresses never leave a host (RFC 1122 §3.2.1.3).
-fn is_host(cidr: &IpCidr) -> bool {
+pub(super) fn is_host(cidr: &IpCidr) -> bool {
     match cidr {
         IpCidr::Ipv4(v4) => {
             let address = v4.address();

@@ -5,12 +5,13 @@
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, TcpRepr,
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket,
+    TcpRepr, UdpPacket,
 };
 
 use super::addresses::Addresses;
 use super::config::NetworkConfig;
-use super::{checksum, extensions};
+use super::{checksum, dhcp, extensions, neighbours};
 use crate::rings::{RxChecksum, RxFrame};
 use crate::tcp_gso::RxSegment;
 
@@ -71,6 +72,8 @@ struct Packet {
     /// The control plane can read it.
     simple: bool,
     hop_by_hop: bool,
+    /// From a DHCP server to a client that may have no address yet.
+    dhcp: bool,
 }
 
 /// Parses `frame`, whose first [`HEADER_VIEW_BYTES`] bytes, or all that there are, are also in `view`.
@@ -112,6 +115,9 @@ fn parse<'a>(
         EthernetProtocol::Unknown(tag) if VLAN_TAGS.contains(&tag) => return Err(DropReason::Vlan),
         EthernetProtocol::Unknown(_) => return Err(DropReason::NotOurs),
     };
+    if packet.dhcp {
+        return Ok(Verdict::Control { frame_bytes: packet.end, listener_query: false });
+    }
     // RFC 1122 §3.3.6: a packet for one host that was sent to many is nobody's.
     if packet.unicast != to_us {
         return Err(DropReason::NotOurs);
@@ -119,7 +125,8 @@ fn parse<'a>(
     if packet.unicast && packet.protocol == IpProtocol::Tcp {
         let tcp = tcp_header(view, &packet)?;
         if tcp.dst_port() == config.serving_port {
-            let remote = ethernet.src_addr().0;
+            let known = neighbours::find(&config.static_neighbours, packet.source);
+            let remote = known.unwrap_or(ethernet.src_addr().0);
             return serve(frame, tcp, &packet, config.interface, remote).map(Verdict::Serve);
         }
     }
@@ -154,7 +161,8 @@ fn ipv4(frame: &RxFrame, view: &[u8], config: &NetworkConfig, addresses: &Addres
     }
     let (source, destination) = (packet.src_addr(), packet.dst_addr());
     let unicast = addresses.has_v4(destination);
-    if !unicast && !addresses.is_group_v4(destination) {
+    let dhcp = config.dhcp && is_from_dhcp_server(&bytes[header_bytes..], packet.next_header());
+    if !unicast && !dhcp && !addresses.is_group_v4(destination) {
         return Err(DropReason::NotOurs);
     }
     // RFC 1122 §3.2.1.3: addresses that nobody may send from. One of ours would make us talk to ourselves.
@@ -177,7 +185,14 @@ fn ipv4(frame: &RxFrame, view: &[u8], config: &NetworkConfig, addresses: &Addres
         unicast,
         simple: true,
         hop_by_hop: false,
+        dhcp,
     })
+}
+
+/// True for UDP between DHCP's ports, towards the client. What is offered may be sent to the offered address (RFC 2131 §4.1).
+fn is_from_dhcp_server(transport: &[u8], protocol: IpProtocol) -> bool {
+    let ports = UdpPacket::new_checked(transport).map(|udp| (udp.src_port(), udp.dst_port()));
+    protocol == IpProtocol::Udp && ports == Ok((dhcp::SERVER_PORT, dhcp::CLIENT_PORT))
 }
 
 fn ipv6(frame: &RxFrame, view: &[u8], config: &NetworkConfig, addresses: &Addresses) -> Result<Packet, DropReason> {
@@ -215,6 +230,7 @@ fn ipv6(frame: &RxFrame, view: &[u8], config: &NetworkConfig, addresses: &Addres
         unicast,
         simple: chain.simple,
         hop_by_hop: chain.hop_by_hop,
+        dhcp: false,
     })
 }
 

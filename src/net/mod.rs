@@ -7,6 +7,10 @@
 //! |---|---|
 //! | `config` | addresses, gateways and ports, validated |
 //! | `addresses` | which addresses are ours, and which groups we listen to |
+//! | `dhcp` | an IPv4 address that the network lends us |
+//! | `slaac` | IPv6 addresses and routers that the network announces |
+//! | `discovery` | frames of neighbour discovery |
+//! | `neighbours` | neighbours whose MAC addresses are configured |
 //! | `demux` | the one parse of a frame: a segment for the serving TCP, a frame for the control plane, or a reason to drop |
 //! | `extensions` | the chain of IPv6 extension headers |
 //! | `checksum` | the Internet checksum over slices |
@@ -20,28 +24,36 @@ mod checksum;
 mod config;
 mod control;
 mod demux;
+mod dhcp;
+mod discovery;
 mod extensions;
 mod frame_queue;
+mod neighbours;
 mod newcomer;
 mod sessions;
+mod slaac;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use smoltcp::time::Instant;
-use smoltcp::wire::IpCidr;
+use smoltcp::wire::{IpAddress, IpCidr, Ipv4Address, Ipv6Address, Ipv6Cidr};
 
 use crate::rings::{Capabilities, NetQueue, RxFrame};
 use crate::stats::Stats;
 use crate::tcp_gso::RxSegment;
 
-pub use config::{MAX_ADDRESSES, MAX_STATIC_NEIGHBOURS, NetworkConfig, NetworkConfigError, StaticNeighbour};
+pub use config::{
+    MAX_ADDRESSES, MAX_DNS_SERVERS, MAX_STATIC_NEIGHBOURS, NetworkConfig, NetworkConfigError, StaticNeighbour,
+};
+pub use dhcp::Lease;
 pub use sessions::{ControlService, NoSessions, SESSIONS, SessionId, SessionOutput};
 
 use addresses::Addresses;
-use control::Control;
+use control::{Control, Known};
 use demux::{DropReason, HEADER_VIEW_BYTES, Verdict};
 
 /// One network interface: its addresses, the demultiplexer and the control plane.
@@ -50,7 +62,32 @@ pub struct Network {
     hardware_address: [u8; 6],
     addresses: Addresses,
     control: Control,
+    /// What the network announces has changed, and nobody has asked yet.
+    changed: bool,
     stats: Rc<Stats>,
+}
+
+/// What the network has announced, and what follows from it.
+#[derive(Clone, Debug)]
+pub struct NetworkStatus {
+    /// The device works.
+    pub up: bool,
+    /// The IPv4 router in use.
+    pub gateway_v4: Option<Ipv4Address>,
+    /// The IPv6 router in use.
+    pub gateway_v6: Option<Ipv6Address>,
+    /// DNS servers, in order of preference.
+    pub dns_servers: Vec<IpAddress>,
+    /// The largest IPv4 packet in bytes, where the network limits it.
+    pub mtu_v4_bytes: Option<u16>,
+    /// The largest IPv6 packet in bytes, where the network limits it.
+    pub mtu_v6_bytes: Option<u16>,
+    /// `Some` with DHCP: the lease, if there is one.
+    pub dhcp: Option<Option<Lease>>,
+    /// `Some` with router advertisements: addresses that were announced, but that other hosts have.
+    pub slaac: Option<Vec<Ipv6Cidr>>,
+    /// Neighbours that need not be asked for.
+    pub static_neighbours: Vec<StaticNeighbour>,
 }
 
 impl Network {
@@ -69,12 +106,12 @@ impl Network {
         if !is_unicast(hardware_address) {
             return Err(NetworkConfigError::HardwareAddress(hardware_address));
         }
-        let addresses = Addresses::new(&config.addresses, hardware_address);
+        let addresses = Addresses::new(&config.addresses, core::iter::empty(), hardware_address);
         let control = Control::new(&config, &addresses, capabilities, seed);
-        Ok(Self { config, hardware_address, addresses, control, stats })
+        Ok(Self { config, hardware_address, addresses, control, changed: false, stats })
     }
 
-    /// Our addresses: the configured ones, and the IPv6 link-local one.
+    /// Our addresses: the configured ones, those that the network has given us, and the IPv6 link-local one.
     pub fn addresses(&self) -> &[IpCidr] {
         self.addresses.cidrs()
     }
@@ -87,11 +124,56 @@ impl Network {
     /// The device works (again), perhaps with other capabilities. What was queued for the old one is lost; µShell's sessions
     /// stay. A MAC address that is not unicast makes no sense and leaves the old one in place.
     pub fn device_up(&mut self, capabilities: &Capabilities) {
+        let before = self.hardware_address;
         if is_unicast(capabilities.hardware_address) {
             self.hardware_address = capabilities.hardware_address;
         }
-        self.addresses = Addresses::new(&self.config.addresses, self.hardware_address);
-        self.control.device_up(&self.config, &self.addresses, self.hardware_address, capabilities);
+        self.control.device_up(capabilities, before, self.hardware_address);
+        self.reconfigure();
+    }
+
+    /// Makes what we are of what is configured and what the network announces.
+    fn reconfigure(&mut self) {
+        let addresses = Addresses::new(&self.config.addresses, self.control.announced(), self.hardware_address);
+        self.changed |= addresses.cidrs() != self.addresses.cidrs();
+        self.addresses = addresses;
+        self.control.configure(&self.config, &self.addresses, self.hardware_address);
+    }
+
+    /// True if [`Network::addresses`] or [`Network::mtu_limits`] may have changed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        core::mem::take(&mut self.changed)
+    }
+
+    /// True for an address of ours.
+    pub fn is_ours(&self, address: IpAddress) -> bool {
+        self.addresses.has(address)
+    }
+
+    /// The largest IPv4 and IPv6 packets in bytes that the network says its links carry, where it says so. The device's own
+    /// limit is not in it.
+    pub fn mtu_limits(&self) -> (Option<u16>, Option<u16>) {
+        self.control.mtu_limits()
+    }
+
+    /// What the network has announced, and what follows from it.
+    pub fn status(&self) -> NetworkStatus {
+        let (mtu_v4_bytes, mtu_v6_bytes) = self.mtu_limits();
+        let lease = self.control.lease();
+        let lent = lease.iter().flat_map(|lease| &lease.dns_servers).map(|server| IpAddress::Ipv4(*server));
+        let slaac = self.control.slaac();
+        let (gateway_v4, gateway_v6) = self.control.gateways(&self.config);
+        NetworkStatus {
+            up: self.control.is_up(),
+            gateway_v4,
+            gateway_v6,
+            dns_servers: self.config.dns_servers.iter().copied().chain(lent).collect(),
+            mtu_v4_bytes,
+            mtu_v6_bytes,
+            dhcp: self.config.dhcp.then(|| lease.cloned()),
+            slaac: slaac.map(|slaac| slaac.taken().collect()),
+            static_neighbours: self.config.static_neighbours.to_vec(),
+        }
     }
 
     /// The device has gone down: nothing is sent or expected until [`Network::device_up`].
@@ -108,8 +190,7 @@ impl Network {
         match demux::classify(frame, view, &self.config, self.hardware_address, &self.addresses) {
             Verdict::Serve(segment) => serve(segment),
             Verdict::Control { frame_bytes, listener_query } => {
-                let Self { control, addresses, hardware_address, .. } = self;
-                if control.enqueue(frame, frame_bytes, listener_query, addresses, *hardware_address) {
+                if self.control.enqueue(frame, frame_bytes, listener_query) {
                     self.stats.rx_control.increment();
                 } else {
                     self.stats.rx_control_dropped.increment();
@@ -137,7 +218,20 @@ impl Network {
     /// Runs the control plane: answers what was queued, moves the bytes of its TCP sessions from and to `service`, and
     /// transmits. True if anything was done.
     pub fn poll(&mut self, now: Instant, queue: &mut impl NetQueue, service: &mut impl ControlService) -> bool {
-        self.control.poll(now, queue, service, &self.stats)
+        let known = Known {
+            addresses: &self.addresses,
+            hardware_address: self.hardware_address,
+            neighbours: &self.config.static_neighbours,
+            stats: &self.stats,
+        };
+        let busy = self.control.poll(now, queue, service, &known);
+        if self.control.take_changed() {
+            // The MTU, too, may be another.
+            self.changed = true;
+            self.reconfigure();
+            return true;
+        }
+        busy
     }
 
     /// Asks for [`ControlService::writable`] of every session in the next poll: the service has something to say unasked.

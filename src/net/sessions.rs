@@ -7,7 +7,7 @@ use alloc::vec;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::IpEndpoint;
+use smoltcp::wire::{IpAddress, IpEndpoint};
 
 /// How many sessions can be open at once.
 pub const SESSIONS: usize = 4;
@@ -130,10 +130,7 @@ impl Sessions {
     /// Sockets that listen on `port`, added to `sockets`.
     pub fn new(port: u16, sockets: &mut SocketSet<'static>) -> Self {
         let slots = core::array::from_fn(|_| {
-            let mut socket = Socket::new(
-                SocketBuffer::new(vec![0; RECEIVE_BUFFER_BYTES]),
-                SocketBuffer::new(vec![0; SEND_BUFFER_BYTES]),
-            );
+            let mut socket = new_socket();
             listen(&mut socket, port);
             (sockets.add(socket), Role::Listening)
         });
@@ -162,6 +159,16 @@ impl Sessions {
                 _ => None,
             })
             .min()
+    }
+
+    /// Forgets connections to addresses that are not ours any more. Nothing is said: the address may be another host's by now.
+    pub fn keep(&self, sockets: &mut SocketSet<'static>, is_ours: impl Fn(IpAddress) -> bool) {
+        for (handle, _) in &self.slots {
+            let socket = sockets.get_mut::<Socket<'static>>(*handle);
+            if socket.local_endpoint().is_some_and(|endpoint| !is_ours(endpoint.addr)) {
+                *socket = new_socket();
+            }
+        }
     }
 
     /// Makes the sockets listen again whose connection has come to its end.
@@ -216,6 +223,10 @@ impl Sessions {
         self.woken = true;
         Role::Open { id, ended: false, queued_bytes: socket.send_queue() }
     }
+}
+
+fn new_socket() -> Socket<'static> {
+    Socket::new(SocketBuffer::new(vec![0; RECEIVE_BUFFER_BYTES]), SocketBuffer::new(vec![0; SEND_BUFFER_BYTES]))
 }
 
 fn listen(socket: &mut Socket<'static>, port: u16) {

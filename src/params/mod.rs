@@ -38,7 +38,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use smoltcp::wire::{IpAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv6Address, Ipv6Cidr};
 
 use crate::cache::shfs;
-use crate::net::{MAX_ADDRESSES, MAX_STATIC_NEIGHBOURS, StaticNeighbour};
+use crate::net::{self, MAX_ADDRESSES, MAX_STATIC_NEIGHBOURS, NetworkConfig, StaticNeighbour};
 
 pub use error::ParamsError;
 pub use hypervisor::VirtioMmio;
@@ -55,10 +55,13 @@ pub const MAX_DISKS: usize = shfs::MAX_DISKS;
 pub const MAX_NEIGHBOURS: usize = MAX_STATIC_NEIGHBOURS;
 
 /// Most DNS servers: `-d` and `-e`.
-pub const MAX_DNS_SERVERS: usize = 2;
+pub const MAX_DNS_SERVERS: usize = net::MAX_DNS_SERVERS;
 
 /// Most HTTP connections that `-c` can ask for.
 pub const MAX_CONNECTIONS: u32 = 1_000_000;
+
+/// Where telnet finds the shell (RFC 854).
+const SHELL_PORT: u16 = 23;
 
 /// Most virtio-mmio devices that a hypervisor can name.
 pub const MAX_VIRTIO_MMIO: usize = 64;
@@ -106,6 +109,26 @@ pub fn default_max_connections(memory_bytes: u64) -> u32 {
 }
 
 impl Params {
+    /// The network that they ask for: HTTP at port 80, the shell at port 23.
+    ///
+    /// # Errors
+    /// What contradicts itself.
+    pub fn network(&self) -> Result<NetworkConfig, ParamsError> {
+        let config = NetworkConfig {
+            addresses: self.addresses.clone(),
+            dhcp: !self.addresses.iter().any(|cidr| matches!(cidr, IpCidr::Ipv4(_))),
+            slaac: !self.addresses.iter().any(|cidr| matches!(cidr, IpCidr::Ipv6(_))),
+            gateway_v4: self.gateway_v4,
+            gateway_v6: self.gateway_v6,
+            dns_servers: [self.primary_dns, self.secondary_dns].into_iter().flatten().collect(),
+            static_neighbours: self.neighbours.clone(),
+            shell_port: Some(SHELL_PORT),
+            ..NetworkConfig::default()
+        };
+        config.validate().map_err(ParamsError::Network)?;
+        Ok(config)
+    }
+
     /// Reads a command line. It ends at the first NUL byte, if there is one.
     ///
     /// # Errors
@@ -127,6 +150,7 @@ impl Params {
                 None => params.operand(word)?,
             }
         }
+        params.network()?;
         Ok(params)
     }
 

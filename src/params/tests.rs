@@ -56,6 +56,29 @@ fn every_option_is_understood() {
 }
 
 #[test]
+fn what_is_not_given_the_network_is_asked_for() {
+    let asks = |line: &str| parse(line).network().map(|config| (config.dhcp, config.slaac)).unwrap();
+    assert_eq!(asks(""), (true, true));
+    assert_eq!(asks("-i 10.0.0.2/8"), (false, true));
+    assert_eq!(asks("-i fd00::2/64"), (true, false));
+    assert_eq!(asks("-i 10.0.0.2/8 -i fd00::2/64 -i fe80::2/64"), (false, false));
+    let config = parse("-i 10.0.0.2/8 -g 10.0.0.1 -d 9.9.9.9 -e fd00::53 -a 2:0:0:0:0:1/10.0.0.9").network().unwrap();
+    assert_eq!((config.shell_port, config.serving_port, config.dns_servers.len()), (Some(23), 80, 2));
+    assert_eq!((config.gateway_v4, config.static_neighbours.len()), (Some(Ipv4Address::new(10, 0, 0, 1)), 1));
+    assert_eq!(parse("-g 10.0.0.1").network().unwrap().gateway_v4, Some(Ipv4Address::new(10, 0, 0, 1)), "with DHCP");
+    // What contradicts itself is refused at once.
+    for (line, message) in [
+        ("-i 10.0.0.2/8 -g 11.0.0.1", "11.0.0.1 is in none"),
+        ("-i 10.255.255.255/8", "10.255.255.255 is no host's address"),
+        ("-i fd00::2/64 -i fd00::2/48", "fd00::2 is given twice"),
+        ("-a 2:0:0:0:0:1/10.0.0.9 -a 2:0:0:0:0:2/10.0.0.9", "10.0.0.9"),
+        ("-g 224.0.0.1", "224.0.0.1 is no host's address"),
+    ] {
+        assert!(refused(line).contains(message), "{line}: {}", refused(line));
+    }
+}
+
+#[test]
 fn options_are_read_as_getopt_does() {
     let expected = parse("-h -P -i 10.0.0.2/8 -b 0");
     for line in
@@ -134,8 +157,10 @@ fn every_limit_has_an_answer() {
     assert_eq!(parse(&times(16, &neighbour)).neighbours.len(), 16);
     assert!(refused(&times(17, &neighbour)).contains("At most 16 static ARP entries can be specified"));
     let address = |i| format!("-i fd00::{i}/64 ");
-    assert_eq!(parse(&times(7, &address)).addresses.len(), 7);
-    assert!(refused(&times(8, &address)).contains("at most 7 addresses"));
+    let with_ipv4 = |count| format!("-i 10.0.0.2/8 {}", times(count, &address));
+    assert_eq!(parse(&with_ipv4(6)).addresses.len(), 7);
+    assert!(refused(&times(7, &address)).contains("beside the 1 that the network may announce"));
+    assert!(refused(&with_ipv4(7)).contains("at most 7 addresses"));
     let device = |i| format!("virtio_mmio.device=512@0x{i}000:5 ");
     let devices = parse(&times(65, &device));
     assert_eq!((devices.virtio_mmio.len(), devices.ignored.len()), (64, 1));

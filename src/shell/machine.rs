@@ -7,6 +7,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{IpCidr, IpEndpoint};
 
 use crate::http::{ChunkRead, HttpServer, Served};
+use crate::net::NetworkStatus;
 use crate::platform::{MemoryUse, Power};
 use crate::rings::{Capabilities, Geometry};
 use crate::stats::Stats;
@@ -42,6 +43,8 @@ pub struct InterfaceInfo {
     pub addresses: Vec<IpCidr>,
     /// What the device can do.
     pub capabilities: Capabilities,
+    /// What the network announces.
+    pub status: NetworkStatus,
 }
 
 /// The state of a ring, as far as its device tells.

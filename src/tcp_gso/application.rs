@@ -44,6 +44,8 @@ pub enum CloseReason {
     TimedOut,
     /// We reset it: memory was short and this was the slowest reader.
     Evicted,
+    /// The address that the peer talked to is not ours any more: nothing was sent, since it may be another host's.
+    AddressLost,
     /// The stack is being shut down, or the device has gone.
     Shutdown,
 }

@@ -272,7 +272,7 @@ impl<A: Application> Stack<A> {
         let path = Path::new(entry.key, entry.hash, entry.remote_hardware_address);
         let offset = self.context.secrets.timestamp_offset(&entry.key);
         let handshake = Handshake {
-            mss_bytes: path.mss_bytes(self.transmitter.capabilities().mtu_bytes),
+            mss_bytes: path.mss_bytes(self.transmitter.mtu_bytes(&path)),
             // Our windows are small; the option lets the peer scale its own.
             window_scale: entry.window_scale.map(|_| 0),
             sack_permitted: entry.sack_permitted,

@@ -8,6 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use smoltcp::time::Instant;
+use smoltcp::wire::IpAddress;
 
 use super::connection::Connection;
 use super::context::Context;
@@ -166,6 +167,29 @@ impl<A: Application> Stack<A> {
     /// The device is down: nothing is sent and no retransmission timer counts until [`Stack::device_up`].
     pub fn device_down(&mut self) {
         self.device_is_up = false;
+    }
+
+    /// Packets larger than that are not sent: the network says so, of IPv4 and of IPv6, in bytes. `None`: the device's own limit
+    /// is the only one.
+    pub fn set_mtu_limits(&mut self, v4: Option<u16>, v6: Option<u16>) {
+        self.transmitter.set_mtu_limits(v4, v6);
+    }
+
+    /// Our addresses are others than before: connections to those that are not ours any more end without a word, and handshakes
+    /// begin anew. Looks at all connections.
+    pub fn keep_addresses(&mut self, is_ours: impl Fn(IpAddress) -> bool, app: &mut A) {
+        for index in 0..self.slots.len() as u32 {
+            let lost = self.slots[index as usize]
+                .live
+                .as_ref()
+                .is_some_and(|live| !is_ours(live.connection.path.key.peer().local_address));
+            if lost {
+                self.end(index, CloseReason::AddressLost, app);
+            }
+        }
+        while let Some(index) = self.listener.oldest() {
+            self.remove_half_open(index);
+        }
     }
 
     /// Whether super-frames are sized by their connection's rate ([`Config::autosize_frames`]); off for measurements.

@@ -126,6 +126,8 @@ impl Payload {
 /// What stands between connections and the device: its capabilities, and memory for the heads of frames.
 pub(super) struct Transmitter {
     capabilities: Capabilities,
+    /// The largest IPv4 and IPv6 packets in bytes that the network says it carries.
+    mtu_limits: (Option<u16>, Option<u16>),
     head: Vec<u8>,
 }
 
@@ -142,12 +144,7 @@ impl Transmitter {
             tso4: false,
             tso6: false,
         };
-        Self { capabilities, head: Vec::new() }
-    }
-
-    /// What the device can do now.
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+        Self { capabilities, mtu_limits: (None, None), head: Vec::new() }
     }
 
     /// Takes note of what the device can do.
@@ -157,6 +154,17 @@ impl Transmitter {
             self.head.resize(bytes, 0);
         }
         self.capabilities = capabilities;
+    }
+
+    /// Takes note of what the network carries, IPv4 and IPv6, in bytes.
+    pub fn set_mtu_limits(&mut self, v4: Option<u16>, v6: Option<u16>) {
+        self.mtu_limits = (v4, v6);
+    }
+
+    /// The largest packet of this path that device and network carry, in bytes.
+    pub fn mtu_bytes(&self, path: &Path) -> u16 {
+        let limit = if path.key.is_ipv6 { self.mtu_limits.1 } else { self.mtu_limits.0 };
+        limit.map_or(self.capabilities.mtu_bytes, |bytes| bytes.min(self.capabilities.mtu_bytes))
     }
 
     /// True if the device segments frames of this path's family.
@@ -258,7 +266,7 @@ impl Connection {
         context: &Context,
         now: Instant,
     ) -> Output {
-        self.mss_bytes = self.full_segment_bytes(transmitter.capabilities.mtu_bytes);
+        self.mss_bytes = self.full_segment_bytes(transmitter.mtu_bytes(&self.path));
         let held = self.buffer.as_ref().map_or(&[][..], |buffer| buffer.held());
         let blocks = held.len().min(if self.recovery.uses_sack() { MAX_SACK_BLOCKS } else { 0 });
         let sizes = self.sizes(transmitter, blocks, &context.config);

@@ -14,7 +14,7 @@ use smoltcp::wire::{
 
 use super::client::Client;
 use super::{OUR_MAC, PEER_MAC, SHELL_PORT, address, config, ethernet_header, ip_frame, tcp_frame};
-use crate::net::{Network, NoSessions};
+use crate::net::{Network, NetworkConfig, NoSessions};
 use crate::rings::memory::{MemoryNet, MemoryNetConfig, memory_net};
 use crate::rings::{Capabilities, NetEvent, NetQueue, PagePool, PartialChecksum, RxChecksum};
 use crate::stats::Stats;
@@ -30,9 +30,13 @@ pub struct World {
 
 impl World {
     pub fn new(device: MemoryNetConfig) -> Self {
+        Self::with_config(device, config())
+    }
+
+    pub fn with_config(device: MemoryNetConfig, config: NetworkConfig) -> Self {
         let stats = Rc::new(Stats::default());
         let (net, backend) = memory_net(device, PagePool::new(512), stats.clone());
-        let network = Network::new(config(), &net.capabilities(), 1, stats.clone()).unwrap();
+        let network = Network::new(config, &net.capabilities(), 1, stats.clone()).unwrap();
         let client = Client::new(backend, &["192.168.7.9/24", "fd00::9/64", "fe80::9/64"]);
         Self { network, net, client, stats, now: Instant::from_secs(1) }
     }
@@ -54,7 +58,7 @@ impl World {
     }
 
     /// Sends one frame and returns the answers.
-    fn ask(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
+    pub fn ask(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
         // What the interface says unasked (group reports) is not an answer.
         self.round();
         self.client.take_raw();
@@ -66,7 +70,7 @@ impl World {
     }
 
     /// As [`World::ask`], after the network has learned the sender's MAC addresses.
-    fn ask_as_neighbor(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
+    pub fn ask_as_neighbor(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
         for source in ["fd00::9", "fe80::9"] {
             let solicit = solicitation(source, "fd00::2", "ff02::1:ff00:2");
             assert_eq!(self.ask(&solicit).len(), 1);
@@ -76,7 +80,7 @@ impl World {
     }
 }
 
-fn arp_request(target: &str) -> Vec<u8> {
+pub fn arp_request(target: &str) -> Vec<u8> {
     let IpAddress::Ipv4(target_protocol_addr) = address(target) else { panic!("ARP is for IPv4") };
     let arp = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,
@@ -92,7 +96,7 @@ fn arp_request(target: &str) -> Vec<u8> {
     bytes
 }
 
-fn icmpv6_frame(source: &str, destination: &str, message: &Icmpv6Repr<'_>) -> Vec<u8> {
+pub fn icmpv6_frame(source: &str, destination: &str, message: &Icmpv6Repr<'_>) -> Vec<u8> {
     let (source, destination): (Ipv6Address, Ipv6Address) = (source.parse().unwrap(), destination.parse().unwrap());
     let mut payload = vec![0; message.buffer_len()];
     let mut packet = Icmpv6Packet::new_unchecked(&mut payload[..]);
@@ -107,7 +111,7 @@ fn icmpv6_frame(source: &str, destination: &str, message: &Icmpv6Repr<'_>) -> Ve
     bytes
 }
 
-fn solicitation(source: &str, target: &str, destination: &str) -> Vec<u8> {
+pub fn solicitation(source: &str, target: &str, destination: &str) -> Vec<u8> {
     let solicit = NdiscRepr::NeighborSolicit {
         target_addr: target.parse().unwrap(),
         lladdr: Some(EthernetAddress(PEER_MAC).into()),
@@ -115,7 +119,7 @@ fn solicitation(source: &str, target: &str, destination: &str) -> Vec<u8> {
     icmpv6_frame(source, destination, &Icmpv6Repr::Ndisc(solicit))
 }
 
-fn icmpv4_frame(destination: &str, message: &Icmpv4Repr<'_>) -> Vec<u8> {
+pub fn icmpv4_frame(destination: &str, message: &Icmpv4Repr<'_>) -> Vec<u8> {
     let mut payload = vec![0; message.buffer_len()];
     message.emit(&mut Icmpv4Packet::new_unchecked(&mut payload[..]), &ChecksumCapabilities::default());
     ip_frame(address("192.168.7.9"), address(destination), IpProtocol::Icmp, &payload)

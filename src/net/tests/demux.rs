@@ -9,7 +9,7 @@ use smoltcp::wire::{EthernetAddress, EthernetProtocol, IpProtocol, Ipv4Packet, I
 use super::{
     OUR_MAC, PEER_MAC, address, config, ethernet_header, ip_frame, rx_frame, tcp_bytes, tcp_frame, tcp_header,
 };
-use crate::net::Network;
+use crate::net::{Network, NetworkConfig, StaticNeighbour};
 use crate::rings::memory::MemoryNetConfig;
 use crate::rings::{Capabilities, Family, PagePool, PartialChecksum, RxChecksum, RxFrame, RxGso};
 use crate::stats::{Counter, Stats};
@@ -32,9 +32,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_config(config())
+    }
+
+    fn with_config(config: NetworkConfig) -> Self {
         let stats = Rc::new(Stats::default());
         let capabilities = Capabilities { hardware_address: OUR_MAC, ..MemoryNetConfig::default().capabilities };
-        let network = Network::new(config(), &capabilities, 1, stats.clone()).unwrap();
+        let network = Network::new(config, &capabilities, 1, stats.clone()).unwrap();
         Self { network, stats, pool: PagePool::new(64) }
     }
 
@@ -159,6 +163,24 @@ proptest! {
         }
         frame.gso = gso.then_some(RxGso { family: Family::Ipv4, mss_bytes: 1448 });
         bench.receive(&frame);
+    }
+}
+
+#[test]
+fn a_static_neighbour_is_answered_where_it_is_said_to_be() {
+    let mut config = config();
+    let hardware_address = [2, 0, 0, 0, 0, 0x42];
+    for known in ["192.168.7.9", "fd00::9"] {
+        config.static_neighbours.push(StaticNeighbour { address: address(known), hardware_address });
+    }
+    let mut bench = Bench::with_config(config);
+    for (source, destination, mac) in [
+        ("192.168.7.9", "192.168.7.2", hardware_address),
+        ("fd00::9", "fd00::2", hardware_address),
+        ("192.168.7.10", "192.168.7.2", PEER_MAC),
+    ] {
+        let served = bench.receive_bytes(&frame_to_us((source, destination), b"x")).unwrap();
+        assert_eq!(served.mac, mac, "{source}");
     }
 }
 

@@ -1,9 +1,12 @@
 //! What the tests of this room share: frames made with `smoltcp::wire`, cut into slices as a device would.
 
 pub mod client;
-mod control;
+pub mod control;
 mod demux;
+pub mod dhcp;
+mod neighbours;
 mod sessions;
+mod slaac;
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -1,9 +1,13 @@
 //! Commands about the network: interface, connections, rings, counters.
 
 use core::fmt::Write as _;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::EthernetAddress;
 
 use super::{Definition, Output, Step, no_arguments, once, steps};
+use crate::net::NetworkStatus;
+use crate::shell::machine::InterfaceInfo;
+use crate::shell::text::Uptime;
 use crate::stats::Stats;
 
 /// Most connections that `netstat` lists.
@@ -17,14 +21,16 @@ pub(super) const COMMANDS: &[Definition] = &[
         start: |arguments, _| {
             no_arguments(arguments)?;
             once(|context, out| {
-                let interface = context.machine.interface();
-                let capabilities = interface.capabilities;
-                let _ = writeln!(out, "en0*      HWaddr {}", EthernetAddress(interface.hardware_address));
-                for address in &interface.addresses {
+                let InterfaceInfo { hardware_address, addresses, capabilities, status } = context.machine.interface();
+                let _ = writeln!(out, "en0*      HWaddr {}", EthernetAddress(hardware_address));
+                for address in &addresses {
                     let _ = writeln!(out, "          inet addr:{address}");
                 }
-                let _ = write!(out, "          UP");
+                write_status(&status, context.machine.now(), out);
+                let _ = write!(out, "          {}", if status.up { "UP" } else { "DOWN" });
                 for (name, on) in [
+                    ("DHCP", status.dhcp.is_some()),
+                    ("SLAAC", status.slaac.is_some()),
                     ("SG", capabilities.max_slots > 1),
                     ("CSO", capabilities.checksum),
                     ("GSO4", capabilities.tso4),
@@ -134,6 +140,42 @@ pub(super) const COMMANDS: &[Definition] = &[
         },
     },
 ];
+
+/// Writes what the network has announced, a line each.
+fn write_status(status: &NetworkStatus, now: Instant, out: &mut Output) {
+    let line = |out: &mut Output, name: &str, text: &dyn core::fmt::Display| {
+        let _ = writeln!(out, "          {name}:{text}");
+    };
+    for address in status.slaac.iter().flatten() {
+        line(out, "not used, another host has it", address);
+    }
+    match &status.dhcp {
+        Some(Some(lease)) => {
+            let left = Uptime(if lease.expires_at > now { lease.expires_at - now } else { Duration::ZERO });
+            line(out, "dhcp", &format_args!("{} from {}, {left} left", lease.address, lease.server));
+        }
+        Some(None) => line(out, "dhcp", &"searching, no lease"),
+        None => {}
+    }
+    if let Some(gateway) = status.gateway_v4 {
+        line(out, "gateway", &gateway);
+    }
+    if let Some(gateway) = status.gateway_v6 {
+        line(out, "gateway", &gateway);
+    }
+    for server in &status.dns_servers {
+        line(out, "dns", server);
+    }
+    for (name, mtu) in [("IPv4 MTU", status.mtu_v4_bytes), ("IPv6 MTU", status.mtu_v6_bytes)] {
+        if let Some(bytes) = mtu {
+            line(out, name, &bytes);
+        }
+    }
+    for neighbour in &status.static_neighbours {
+        let mac = EthernetAddress(neighbour.hardware_address);
+        line(out, "neighbour", &format_args!("{} at {mac}", neighbour.address));
+    }
+}
 
 /// Writes what follows from the counters: how long frames are, and how often the machine is interrupted for them.
 pub(super) fn derived(stats: &Stats, out: &mut Output) {
