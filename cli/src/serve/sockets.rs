@@ -79,13 +79,13 @@ pub fn prepare(arguments: &Arguments, random: [u8; 4], stats: Rc<Stats>) -> anyh
 
     let has = |version| addresses.iter().any(|cidr: &IpCidr| cidr.address().version() == version);
     let network = NetworkConfig {
-        interface: 0,
         gateway_v4: has(IpVersion::Ipv4).then_some(usernet::ROUTER_V4),
         gateway_v6: has(IpVersion::Ipv6).then_some(usernet::ROUTER_V6),
         addresses,
         serving_port: SERVING_PORT,
         shell_port: shell_at.map(|_| SHELL_PORT),
         loopback_sources: true,
+        ..NetworkConfig::default()
     };
     let mut config = ApplianceConfig { network, ..ApplianceConfig::default() };
     config.tcp.max_connections = clients_max;
