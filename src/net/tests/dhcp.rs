@@ -245,7 +245,7 @@ fn a_lease_that_nobody_renews_is_sought_elsewhere_and_ends() {
     assert_eq!(link.world.network.mtu_limits(), (None, None));
     assert_eq!(link.world.network.status().gateway_v4, None);
     assert!(link.world.ask(&arp_request("192.168.7.100")).is_empty(), "it is not answered for any more");
-    assert!(link.asked().iter().any(|asked| *asked == (DhcpMessageType::Discover, BROADCAST)));
+    assert!(link.asked().contains(&(DhcpMessageType::Discover, BROADCAST)));
 }
 
 #[test]
