@@ -155,3 +155,6 @@ fn for_each_function(config: &mut dyn PciConfig, visit: &mut dyn FnMut(&mut dyn 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
