@@ -7,9 +7,9 @@
 //! # How a machine uses it
 //! 1. Look for devices: [`probe_mmio`] for each slot (QEMU's microvm: `0xfeb0_0000 + i * 512` for i in 0..24, whatever its command
 //!    line says; slots without a device answer with ID 0 and are `None`), and [`probe_pci`] once, with [`Ecam`] or [`PortConfig`]
-//!    as the way to configuration space. The order of what is found is that of the slots, then that of bus, device and function;
-//!    disks are numbered in this order. (QEMU's microvm fills its slots from the last one down: the first `-device` on the command
-//!    line is found last.)
+//!    as the way to configuration space. The order of what is found is that of the calls, then that of bus, device and function;
+//!    disks are numbered in this order. QEMU fills microvm's slots from the last one down: who goes through them downwards finds
+//!    devices in the order of QEMU's command line, as on PCI.
 //! 2. Make a driver of each: [`VirtioNet::new`] for [`DeviceKind::Network`], [`VirtioBlk::new`] for [`DeviceKind::Block`]. Both take
 //!    a mask of features ([`features`]) to do without: 0 in production, one bit in a test of a fallback.
 //! 3. Interrupts: the handler does nothing with the device; it sets a flag that ends the sleep. Memory-mapped slots have a line

@@ -42,7 +42,8 @@ pub struct PciMemory {
     /// Addresses that BARs may be given: nothing else is there, and the machine routes them to PCI (32-bit: QEMU's microvm has
     /// them at 0xc0000000). Empty if the firmware assigns every BAR.
     pub window: Range<u64>,
-    /// What of the address space is mapped (identity, uncached); a BAR that does not lie in it is moved into the window.
+    /// What of the address space is mapped (identity, uncached) and holds no memory; a BAR that does not lie in it is moved into
+    /// the window. So no function can have its registers taken for memory of ours.
     pub mapped: Range<u64>,
 }
 
