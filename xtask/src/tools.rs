@@ -16,12 +16,22 @@ pub struct Tool {
     pub used_by: &'static str,
 }
 
+const NAMESPACES: &str = "the tests of the command in network namespaces";
+
 /// Every such program. The tests named here skip themselves, and say so, when theirs is missing.
-pub const TOOLS: &[Tool] =
-    &[Tool { program: "curl", package: "curl", used_by: "the test of the command that fetches demofs with curl" }];
+pub const TOOLS: &[Tool] = &[
+    Tool { program: "curl", package: "curl", used_by: "the tests of the command that fetch with curl" },
+    Tool { program: "ip", package: "iproute2", used_by: NAMESPACES },
+    Tool { program: "ping", package: "iputils-ping", used_by: NAMESPACES },
+    Tool { program: "tcpdump", package: "tcpdump", used_by: NAMESPACES },
+    Tool { program: "wrk", package: "wrk", used_by: NAMESPACES },
+];
 
 /// Makes sure that the tools are there, or says which tests are not run for want of them.
 pub fn provide(tools: &[Tool]) {
+    if let Some(reason) = testbed::obstacle() {
+        eprintln!("xtask: {reason}; not run for that: {NAMESPACES}");
+    }
     let missing: Vec<&Tool> = tools.iter().filter(|tool| !is_installed(tool.program)).collect();
     if missing.is_empty() {
         return;
