@@ -1,4 +1,8 @@
-//! The cache against disks that are late, disorderly and failing.
+//! The cache against disks that are late, disorderly and failing: layouts and eviction here, errors in `failures`, everything in
+//! any order in `random`.
+
+mod failures;
+mod random;
 
 use super::*;
 use crate::cache::shfs::MemberDisk;
@@ -7,7 +11,6 @@ use crate::rings::memory::{MemoryDisk, MemoryDiskControl, Pace};
 use crate::rings::{BlockCompletion, Geometry, PageSlice};
 use alloc::collections::BTreeMap;
 use alloc::vec;
-use proptest::prelude::*;
 
 /// A cache, its disks, and what is known of them.
 struct World {
@@ -139,6 +142,31 @@ enum Found {
 impl Found {
     fn is_ready(&self) -> bool {
         matches!(self, Found::Ready(_))
+    }
+}
+
+impl World {
+    fn poll_until_woken(&mut self) -> Vec<(Waiter, Result<(), ReadError>)> {
+        loop {
+            assert!(self.poll(), "nobody will be woken");
+            let woken = self.woken();
+            if !woken.is_empty() {
+                return woken;
+            }
+        }
+    }
+
+    /// As [`World::load`] with disks that wait to be released.
+    fn load_held(&mut self, chunk: u64) {
+        assert!(matches!(self.look(chunk, 0, 99), Found::Pending));
+        while !self.look(chunk, 0, 99).is_ready() {
+            self.poll();
+            for control in &self.controls {
+                control.release(1);
+            }
+        }
+        self.cache.forget(99);
+        self.woken();
     }
 }
 
@@ -403,150 +431,6 @@ fn a_flush_drops_what_nobody_holds() {
 }
 
 #[test]
-fn errors_reach_those_who_wait_and_are_not_kept() {
-    let mut world = World::simple(8);
-    world.controls[0].fail_next(1);
-    assert!(matches!(world.look(5, 0, 1), Found::Pending));
-    assert!(matches!(world.look(5, 0, 2), Found::Pending));
-    world.settle();
-    let error = ReadError { chunk: 5, error: BlockError::Failed };
-    assert_eq!(world.woken(), [(1, Err(error)), (2, Err(error))]);
-    assert_eq!((world.pool.in_use(), world.stats.cache_read_errors.get()), (0, 1));
-    world.load(5);
-    world.hit(5, 1);
-}
-
-#[test]
-fn a_bad_neighbour_does_no_harm() {
-    let mut world = World::simple(64);
-    world.controls[0].fail_sectors(8 * 6..8 * 6 + 1);
-    assert!(matches!(world.look(4, 6, 1), Found::Pending));
-    assert!(matches!(world.look(6, 0, 2), Found::Pending));
-    assert!(matches!(world.look(8, 0, 3), Found::Pending));
-    world.settle();
-    let woken: BTreeMap<Waiter, Result<(), ReadError>> = world.woken().into_iter().collect();
-    let error = ReadError { chunk: 6, error: BlockError::Failed };
-    assert_eq!(woken, BTreeMap::from([(1, Ok(())), (2, Err(error)), (3, Ok(()))]));
-    world.hit(4, 1);
-    world.hit(8, 3);
-    assert!(world.cache.entries.find(world.source, 5).is_none(), "read-ahead that failed is dropped");
-}
-
-#[test]
-fn one_stripe_of_many_may_fail() {
-    let mut world = World::new(StripeMode::Combined, 4096, 3, 64);
-    world.controls[1].fail_next(1);
-    world.controls[2].set_pace(Pace::Held);
-    assert!(matches!(world.look(4, 0, 1), Found::Pending));
-    world.settle();
-    assert_eq!(world.woken(), [], "the third stripe is still on its way");
-    world.controls[2].release(1);
-    world.settle();
-    assert_eq!(world.woken(), [(1, Err(ReadError { chunk: 4, error: BlockError::Failed }))]);
-    assert_eq!(world.pool.in_use(), 0);
-}
-
-#[test]
-fn a_disk_that_is_down_fails_reads_and_works_again_when_it_is_up() {
-    let mut world = World::new(StripeMode::Independent, 4096, 2, 64);
-    world.controls.iter().for_each(|control| control.set_pace(Pace::Held));
-    assert!(matches!(world.look(1, 4, 1), Found::Pending));
-    world.poll();
-    // Member 0 (chunks 1, 3, 5) is disk 1.
-    world.controls[1].down();
-    world.settle();
-    let error = |chunk| Err(ReadError { chunk, error: BlockError::Down });
-    assert_eq!(world.woken(), [(1, error(1))]);
-    assert!(matches!(world.look(3, 0, 2), Found::Pending));
-    world.settle();
-    assert_eq!(world.woken(), [(2, error(3))]);
-    let geometry = world.disks[1].geometry();
-    world.controls[1].up(Geometry { sectors: geometry.sectors - 1, ..geometry });
-    assert!(matches!(world.look(3, 0, 2), Found::Pending));
-    world.settle();
-    assert_eq!(world.woken(), [(2, error(3))], "a smaller disk is another disk");
-    world.controls[1].up(geometry);
-    world.controls[1].set_pace(Pace::AtOnce);
-    world.settle();
-    world.load(3);
-    world.controls[1].gone();
-    world.hit(3, 1);
-    assert!(matches!(world.look(5, 0, 2), Found::Pending));
-    world.settle();
-    assert_eq!(world.woken(), [(2, error(5))]);
-}
-
-#[test]
-fn fewer_disks_than_the_volume_has_are_an_error() {
-    let mut world = World::new(StripeMode::Combined, 4096, 2, 64);
-    assert!(matches!(world.look(1, 0, 1), Found::Pending));
-    world.disks.pop();
-    world.settle();
-    assert_eq!(world.woken(), [(1, Err(ReadError { chunk: 1, error: BlockError::Down }))]);
-}
-
-#[test]
-fn a_source_can_go_at_any_time() {
-    for polls in 0..4 {
-        let mut world = World::new(StripeMode::Combined, 8192, 2, 40);
-        world.controls.iter().for_each(|control| control.set_pace(Pace::Held));
-        world.controls[0].set_queue_depth(1);
-        world.load_held(1);
-        let Found::Ready(pinned) = world.look(1, 0, 0) else { panic!() };
-        for chunk in 2..14 {
-            world.look(chunk, 0, chunk);
-        }
-        for _ in 0..polls {
-            world.poll();
-            world.controls[0].release(1);
-        }
-        world.woken();
-        world.cache.detach(world.source);
-        world.cache.check();
-        let woken = world.woken();
-        assert!(!woken.is_empty() && woken.iter().all(|(_, result)| result.is_err()));
-        assert!(!world.cache.starved());
-        // The same volume again, while the old reads are on their way.
-        world.source = world.cache.attach(&world.layout).unwrap();
-        assert!(matches!(world.look(1, 0, 1), Found::Pending | Found::Starved));
-        world.controls.iter().for_each(|control| control.set_pace(Pace::AtOnce));
-        world.settle();
-        assert_eq!(world.woken(), [(1, Ok(()))]);
-        world.hit(1, 1);
-        assert_eq!(world.cache.pinned_bytes(), 4 * 4096, "the old slices");
-        assert!(pinned.iter().enumerate().all(|(page, slice)| slice.bytes() == world.expected(1, page)));
-        drop(pinned);
-        world.cache.detach(world.source);
-        assert_eq!((world.pool.in_use(), world.cache.check()), (0, 0));
-    }
-}
-
-impl World {
-    fn poll_until_woken(&mut self) -> Vec<(Waiter, Result<(), ReadError>)> {
-        loop {
-            assert!(self.poll(), "nobody will be woken");
-            let woken = self.woken();
-            if !woken.is_empty() {
-                return woken;
-            }
-        }
-    }
-
-    /// As [`World::load`] with disks that wait to be released.
-    fn load_held(&mut self, chunk: u64) {
-        assert!(matches!(self.look(chunk, 0, 99), Found::Pending));
-        while !self.look(chunk, 0, 99).is_ready() {
-            self.poll();
-            for control in &self.controls {
-                control.release(1);
-            }
-        }
-        self.cache.forget(99);
-        self.woken();
-    }
-}
-
-#[test]
 fn a_chunk_larger_than_the_cache_is_refused_at_once() {
     let mut world = World::simple(15);
     let big = World::new(StripeMode::Combined, 32768, 2, 16);
@@ -584,137 +468,4 @@ fn sources_share_the_cache() {
     world.cache.detach(first);
     world.hit(1, 0);
     assert_eq!(world.pool.in_use(), 1);
-}
-
-/// What happens to the cache in a random run.
-#[derive(Clone, Debug)]
-enum Step {
-    Look { waiter: u8, chunk: u8, ahead: u8 },
-    Unpin(u8),
-    Forget(u8),
-    Poll,
-    Release { disk: u8, count: u8 },
-    Fail { disk: u8 },
-    Bounce { disk: u8 },
-    Remount,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        12 => (0_u8..30, any::<u8>(), 0_u8..9).prop_map(|(waiter, chunk, ahead)| Step::Look { waiter, chunk, ahead }),
-        6 => any::<u8>().prop_map(Step::Unpin),
-        2 => (0_u8..30).prop_map(Step::Forget),
-        8 => Just(Step::Poll),
-        8 => (any::<u8>(), 1_u8..5).prop_map(|(disk, count)| Step::Release { disk, count }),
-        1 => any::<u8>().prop_map(|disk| Step::Fail { disk }),
-        1 => any::<u8>().prop_map(|disk| Step::Bounce { disk }),
-        1 => Just(Step::Remount),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Every byte is right, whoever waits is told exactly once, memory stays within the pool, and all of it comes back.
-    #[test]
-    fn nothing_is_lost_whatever_happens(
-        combined: bool,
-        stripe_pages in 0_u32..3,
-        members in 1_usize..4,
-        cache_chunks in 1_usize..12,
-        depth in 1_usize..6,
-        steps in prop::collection::vec(step(), 1..200),
-    ) {
-        let mode = if combined { StripeMode::Combined } else { StripeMode::Independent };
-        let chunk_pages = (1 << stripe_pages) * if combined { members } else { 1 };
-        let mut world = World::new(mode, 4096 << stripe_pages, members, cache_chunks * chunk_pages + 1);
-        for control in &world.controls {
-            control.set_pace(Pace::Held);
-            control.set_shuffled(true);
-            control.set_queue_depth(depth);
-        }
-        let mut waiting: BTreeMap<Waiter, u64> = BTreeMap::new();
-        let mut pinned: Vec<(u64, Vec<PageSlice>)> = Vec::new();
-        let (mut bad_days, chunks) = (false, world.layout.last_chunk().min(24));
-        for step in steps {
-            match step {
-                Step::Look { waiter, chunk, ahead } => {
-                    let (waiter, chunk) = (waiter.into(), 1 + u64::from(chunk) % chunks);
-                    match world.look(chunk, ahead.into(), waiter) {
-                        Found::Ready(slices) => {
-                            pinned.push((chunk, slices));
-                            waiting.remove(&waiter);
-                        }
-                        Found::Pending | Found::Starved => {
-                            waiting.insert(waiter, chunk);
-                        }
-                        Found::OutOfRange => panic!("chunk {chunk}"),
-                    }
-                }
-                Step::Unpin(which) => {
-                    if !pinned.is_empty() {
-                        pinned.swap_remove(usize::from(which) % pinned.len());
-                    }
-                }
-                Step::Forget(waiter) => {
-                    world.cache.forget(waiter.into());
-                    waiting.remove(&waiter.into());
-                }
-                Step::Poll => {
-                    world.poll();
-                }
-                Step::Release { disk, count } => {
-                    world.controls[usize::from(disk) % members].release(count.into());
-                }
-                Step::Fail { disk } => {
-                    world.controls[usize::from(disk) % members].fail_next(1);
-                    bad_days = true;
-                }
-                Step::Bounce { disk } => {
-                    let disk = usize::from(disk) % members;
-                    world.controls[disk].down();
-                    world.poll();
-                    world.controls[disk].up(world.disks[disk].geometry());
-                    bad_days = true;
-                }
-                Step::Remount => {
-                    world.cache.detach(world.source);
-                    world.source = world.cache.attach(&world.layout).unwrap();
-                    bad_days = true;
-                }
-            }
-            world.cache.check();
-            for (waiter, result) in world.woken() {
-                let chunk = waiting.remove(&waiter);
-                prop_assert!(chunk.is_some(), "{waiter} was woken and did not wait");
-                match result {
-                    Ok(()) => {}
-                    Err(error) => prop_assert!(bad_days && Some(error.chunk) == chunk),
-                }
-            }
-            for (chunk, slices) in &pinned {
-                let right = slices.iter().enumerate().all(|(page, slice)| slice.bytes() == world.expected(*chunk, page));
-                prop_assert!(right, "chunk {chunk} has wrong bytes");
-            }
-        }
-        pinned.clear();
-        for control in &world.controls {
-            control.set_pace(Pace::AtOnce);
-        }
-        for _ in 0..100 {
-            world.settle();
-            for (waiter, _) in world.woken() {
-                prop_assert!(waiting.remove(&waiter).is_some());
-            }
-        }
-        prop_assert!(waiting.is_empty(), "{waiting:?} wait for ever");
-        if !bad_days {
-            let asked = world.stats.cache_misses.get() + world.stats.cache_readahead.get();
-            prop_assert_eq!(world.stats.cache_reads.get(), asked, "one read for each chunk that was asked for");
-            let runs = world.layout.striping().stripes_per_chunk() as u64;
-            prop_assert!(world.reads() <= asked * runs);
-        }
-        world.cache.detach(world.source);
-        prop_assert_eq!((world.pool.in_use(), world.pool.shared(), world.cache.check()), (0, 0, 0));
-    }
 }
