@@ -252,6 +252,11 @@ impl Page {
         PageSlice::new(self.clone(), offset, length)
     }
 
+    /// True if both are pages of the same pool.
+    pub(super) fn same_pool(&self, other: &Page) -> bool {
+        self.pool == other.pool
+    }
+
     /// True if both are references to the same page.
     pub fn same(&self, other: &Page) -> bool {
         self.pool == other.pool && self.index == other.index

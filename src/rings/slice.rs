@@ -59,6 +59,12 @@ impl PageSlice {
         self.page.same(page)
     }
 
+    /// True if `next` begins where this ends, in the same pool's memory.
+    fn adjoins(&self, next: &PageSlice) -> bool {
+        self.page.same_pool(&next.page)
+            && self.page_address() + self.offset() + self.len() == next.page_address() + next.offset()
+    }
+
     /// The page, given up by the slice.
     pub(super) fn into_page(self) -> Page {
         self.page
@@ -84,6 +90,22 @@ impl PageSlice {
     }
 }
 
+/// The bytes of `slices`, in order, in as few pieces as they lie in memory: what adjoins in one pool is one piece.
+#[cfg(feature = "std")]
+pub(super) fn runs(slices: &[PageSlice]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = slices;
+    core::iter::from_fn(move || {
+        let first = rest.first()?;
+        let joined = rest.windows(2).take_while(|pair| pair[0].adjoins(&pair[1])).count() + 1;
+        let (run, behind) = rest.split_at(joined);
+        rest = behind;
+        let bytes = run.iter().map(PageSlice::len).sum();
+        // SAFETY: these are the bytes of the run's slices and nothing else: each begins where the one before ends, in the one
+        // allocation that the pointer comes from. They are readable for the same reasons as in `PageSlice::bytes`.
+        Some(unsafe { core::slice::from_raw_parts(first.page.pointer().add(first.offset()).as_ptr(), bytes) })
+    })
+}
+
 impl fmt::Debug for PageSlice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PageSlice({:?}, {}+{})", self.page, self.offset, self.length)
@@ -93,6 +115,8 @@ impl fmt::Debug for PageSlice {
 #[cfg(test)]
 mod tests {
     use super::super::PagePool;
+    use super::*;
+    use arrayvec::ArrayVec;
 
     #[test]
     fn parts_show_their_bytes_and_pin_the_page() {
@@ -110,5 +134,30 @@ mod tests {
         assert_eq!(pool.in_use(), 1);
         drop((slice, part));
         assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    #[cfg(feature = "std")]
+    fn runs_join_what_adjoins_and_nothing_else() {
+        let (pool, other) = (PagePool::new(4), PagePool::new(1));
+        let pages: ArrayVec<_, 4> = core::iter::from_fn(|| pool.allocate()).collect();
+        let alien = other.allocate().unwrap();
+        let [a, b, c, d] = &pages[..] else { unreachable!() };
+        let slices = [
+            a.slice(5, 4091),
+            b.slice(0, 4096),
+            c.slice(0, 7),
+            c.slice(7, 1),
+            // Behind a gap, before a gap, out of order, of another pool.
+            c.slice(9, 4087),
+            d.slice(1, 4095),
+            a.slice(0, 4096),
+            c.slice(0, 4096),
+            alien.slice(0, 1),
+        ];
+        let lengths: ArrayVec<usize, 9> = runs(&slices).map(<[u8]>::len).collect();
+        assert_eq!(lengths[..], [4091 + 4096 + 7 + 1, 4087, 4095, 4096, 4096, 1]);
+        assert!(runs(&slices).flatten().eq(slices.iter().flat_map(PageSlice::bytes)));
+        assert_eq!(runs(&[]).count(), 0);
     }
 }

@@ -29,7 +29,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use zerocopy::IntoBytes;
 
-use crate::rings::{Capabilities, Full, NetEvent, NetQueue, PAGE_BYTES, PageSlice, RxFrame, TxFrame};
+use crate::rings::slice::runs;
+use crate::rings::{Capabilities, Full, NetEvent, NetQueue, PAGE_BYTES, RxFrame, TxFrame};
 use crate::stats::Stats;
 
 pub use open::TapError;
@@ -278,7 +279,7 @@ impl NetQueue for Tap {
         let mut parts: ArrayVec<IoSlice<'_>, { MAX_SLOTS + 1 }> = ArrayVec::new();
         parts.push(IoSlice::new(header.as_bytes()));
         parts.push(IoSlice::new(frame.head));
-        parts.extend(frame.slices.iter().map(|slice| IoSlice::new(PageSlice::bytes(slice))));
+        parts.extend(runs(frame.slices).map(IoSlice::new));
         let frame_bytes = frame.len();
         match rustix::io::writev(&self.device, &parts) {
             Ok(_) => {
