@@ -56,7 +56,7 @@ fn an_interface_that_can_not_be_had_is_explained() {
         said
     };
     let taken = refused(&bed.namespace, &["--tap", "mc0", "--address", "10.0.0.3/24"]);
-    assert!(taken.contains("mc0") && taken.contains("in use"), "{taken}");
+    assert!(taken.contains("mc0") && taken.contains("another program"), "{taken}");
     let long = refused(&bed.namespace, &["--tap", "an-interface-name-that-is-too-long", "--address", "10.0.0.3/24"]);
     assert!(long.contains("15"), "{long}");
     let missing = refused(&bed.namespace, &["--tap", "mc1"]);

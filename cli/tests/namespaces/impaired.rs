@@ -62,5 +62,5 @@ fn everything_at_once() {
 
 #[test]
 fn a_narrow_link_with_a_short_queue() {
-    every_body_is_right_with("rate=50mbit,delay=5ms,queue=64KiB,seed=9");
+    every_body_is_right_with("rate=50mbit,delay=5ms,queue=64k,seed=9");
 }

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::process::Command;
 
 use super::*;
-use crate::rings::{Family, Offload, Page, PagePool, PartialChecksum, RxChecksum};
+use crate::rings::{Family, Offload, Page, PagePool, PageSlice, PartialChecksum, RxChecksum};
 
 /// Longer than anything here takes.
 const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
