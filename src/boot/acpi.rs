@@ -141,7 +141,9 @@ impl Acpi {
         }
         let description = field64(table, 140).filter(|address| *address != 0);
         let description = description.or_else(|| field32(table, 40).map(u64::from)).unwrap_or(0);
-        let sleep_type = self::table(memory, description).and_then(off_sleep_type);
+        let description = self::table(memory, description).unwrap_or_default();
+        let sleep_type = off_sleep_type(description);
+        self.pci_config = self.pci_config.or_else(|| described_pci_config(description));
         if flags & NO_PC_HARDWARE != 0 {
             self.switch_off = register(table, 244)
                 .zip(sleep_type)
@@ -231,6 +233,24 @@ fn off_sleep_type(description: &[u8]) -> Option<u8> {
         };
     }
     None
+}
+
+/// PCI's configuration space where only the host bridge tells its address: the method `_CBA`, if it does no more than to return
+/// a number (PCI firmware specification 3.2, 4.1.3; QEMU's microvm has no MCFG).
+fn described_pci_config(description: &[u8]) -> Option<PciConfigFact> {
+    const RETURN_OP: u8 = 0xa4;
+    const DWORD_PREFIX: u8 = 0x0c;
+    const QWORD_PREFIX: u8 = 0x0e;
+    memchr::memmem::find_iter(description, b"_CBA").find_map(|place| {
+        // Behind the name come the method's flags.
+        let code = description.get(place + 5..)?;
+        let address = match *code.get(..2)? {
+            [RETURN_OP, DWORD_PREFIX] => field32(code, 2)?.into(),
+            [RETURN_OP, QWORD_PREFIX] => field64(code, 2)?,
+            _ => return None,
+        };
+        Some(PciConfigFact { address, first_bus: 0, last_bus: u8::MAX })
+    })
 }
 
 #[cfg(test)]
@@ -349,6 +369,15 @@ mod tests {
         let off = SwitchOff::SleepControl { register: Register::Memory(0xfee0_2000), sleep_type: 1 };
         assert_eq!(acpi.switch_off, Some(off));
         assert_eq!(acpi.reset, Some((Register::Memory(0xfee0_1000), 0x42)));
+    }
+
+    #[test]
+    fn a_host_bridge_may_tell_where_configuration_space_is() {
+        let mut description = b"\x08_CBA\x00.\x14\x0b_CBA\x00\xa4\x0c\x00\x00\x00\xe0".to_vec();
+        let expected = PciConfigFact { address: 0xe000_0000, first_bus: 0, last_bus: 255 };
+        assert_eq!(described_pci_config(&description), Some(expected));
+        description.pop();
+        assert_eq!(described_pci_config(&description), None);
     }
 
     #[test]

@@ -24,7 +24,8 @@ impl BootMemory {
 impl Physical for BootMemory {
     fn bytes(&self, address: u64, count: usize) -> Option<&[u8]> {
         let end = address.checked_add(count as u64)?;
-        if address < PAGE_BYTES as u64 || end > BOOT_REACH_BYTES {
+        // The first page is mapped here, and some firmware uses it.
+        if address == 0 || end > BOOT_REACH_BYTES {
             return None;
         }
         // SAFETY: the range is mapped, as `new`'s caller promises, and nothing writes it meanwhile. Not null: see above.
