@@ -51,6 +51,8 @@ struct FreeMap {
     recent: ArrayVec<u32, RECENT_PAGES>,
     /// Where the next search begins.
     cursor: usize,
+    /// From here on no page was ever taken.
+    unused: usize,
 }
 
 impl FreeMap {
@@ -60,6 +62,11 @@ impl FreeMap {
                 self.map.set(index as usize, false);
                 return Some(index);
             }
+        }
+        if self.unused < self.map.len() {
+            self.map.set(self.unused, false);
+            self.unused += 1;
+            return Some(self.unused as u32 - 1);
         }
         let found = match self.map[self.cursor..].first_one() {
             Some(distance) => self.cursor + distance,
@@ -116,7 +123,12 @@ impl PagePool {
             allocation,
             count: pages as u32,
             references: vec![Cell::new(0); pages].into_boxed_slice(),
-            free: RefCell::new(FreeMap { map: map.into_boxed_bitslice(), recent: ArrayVec::new(), cursor: 0 }),
+            free: RefCell::new(FreeMap {
+                map: map.into_boxed_bitslice(),
+                recent: ArrayVec::new(),
+                cursor: 0,
+                unused: 0,
+            }),
             in_use: Cell::new(0),
             shared: Cell::new(0),
         }))

@@ -3,6 +3,8 @@
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count, _xsetbv};
 
+use super::memory_functions;
+
 /// Reads a byte from a port.
 ///
 /// # Safety
@@ -143,6 +145,10 @@ impl Features {
             // SAFETY: XSAVE is enabled, and the processor says that it has these states; AVX-512 comes with AVX only.
             unsafe { enable_states(wanted) };
             avx = wanted & AVX != 0 && basic.ecx & 1 << 28 != 0;
+            if avx {
+                // SAFETY: it is there and enabled.
+                unsafe { memory_functions::use_avx() };
+            }
         }
         let max_basic = __cpuid(0).eax;
         let max_extended = __cpuid(0x8000_0000).eax;

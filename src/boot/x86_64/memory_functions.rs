@@ -5,6 +5,18 @@
 //! callee are used.
 
 use core::arch::naked_asm;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// AVX may be used.
+static HAS_AVX: AtomicBool = AtomicBool::new(false);
+
+/// From now on AVX may be used: the processor has it, and its registers are enabled.
+///
+/// # Safety
+/// That must be so.
+pub unsafe fn use_avx() {
+    HAS_AVX.store(true, Ordering::Relaxed);
+}
 
 /// Copies `count` bytes from `source` to `target`, which don't overlap. Returns `target`.
 ///
@@ -161,6 +173,11 @@ pub unsafe extern "C" fn memset(target: *mut u8, value: i32, count: usize) -> *m
         "movups [rdi + rdx - 32], xmm0",
         "cmp rdx, 64",
         "jbe 3f",
+        "cmp rdx, 512",
+        "jb 8f",
+        "cmp byte ptr [rip + {has_avx}], 0",
+        "jne 9f",
+        "8:",
         "lea r8, [rdi + rdx - 64]",
         "2:",
         "movups [rdi], xmm0",
@@ -196,6 +213,32 @@ pub unsafe extern "C" fn memset(target: *mut u8, value: i32, count: usize) -> *m
         "mov [rdi + rdx - 1], sil",
         "7:",
         "ret",
+        "9:",
+        "vinsertf128 ymm0, ymm0, xmm0, 1",
+        "lea r8, [rdi + rdx - 256]",
+        "2:",
+        "vmovups [rdi], ymm0",
+        "vmovups [rdi + 32], ymm0",
+        "vmovups [rdi + 64], ymm0",
+        "vmovups [rdi + 96], ymm0",
+        "vmovups [rdi + 128], ymm0",
+        "vmovups [rdi + 160], ymm0",
+        "vmovups [rdi + 192], ymm0",
+        "vmovups [rdi + 224], ymm0",
+        "add rdi, 256",
+        "cmp rdi, r8",
+        "jb 2b",
+        "vmovups [r8], ymm0",
+        "vmovups [r8 + 32], ymm0",
+        "vmovups [r8 + 64], ymm0",
+        "vmovups [r8 + 96], ymm0",
+        "vmovups [r8 + 128], ymm0",
+        "vmovups [r8 + 160], ymm0",
+        "vmovups [r8 + 192], ymm0",
+        "vmovups [r8 + 224], ymm0",
+        "vzeroupper",
+        "ret",
+        has_avx = sym HAS_AVX,
     )
 }
 
@@ -329,7 +372,16 @@ mod tests {
 
     #[test]
     fn memory_is_set_within_its_bounds() {
-        for count in lengths() {
+        check_memset();
+        if std::arch::is_x86_feature_detected!("avx") {
+            // SAFETY: just asked.
+            unsafe { use_avx() };
+            check_memset();
+        }
+    }
+
+    fn check_memset() {
+        for count in lengths().chain(500..530) {
             let mut buffer = bytes(count + 40, 2);
             let mut expected = buffer.clone();
             expected[17..17 + count].fill(0xa5);

@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::list::{Link, Linked, List};
 use super::{SourceId, mix};
@@ -30,7 +31,7 @@ pub(super) struct Entry {
     pub chunk: u64,
     pub state: State,
     /// All of the chunk when `Queued` or `Ready`, else empty.
-    pub pages: Vec<Page>,
+    pub pages: SmallVec<[Page; INLINE_PAGES]>,
     page_count: u32,
     link: Link,
     /// SIEVE's bit.
@@ -61,6 +62,9 @@ pub(super) enum Need {
 /// who was woken may have lost interest.
 const GRACE_ROUNDS: u32 = 2;
 
+/// Pages of a chunk that its place holds without an allocation of its own: chunks of 32 KiB.
+const INLINE_PAGES: usize = 8;
+
 struct Slots(Vec<Entry>);
 
 impl Linked for Slots {
@@ -71,6 +75,8 @@ impl Linked for Slots {
 
 pub(super) struct Entries {
     slots: Slots,
+    /// How many places there may be; the memory for them is there.
+    most_slots: usize,
     free: List,
     index: HashTable<u32>,
     /// Newest first.
@@ -94,6 +100,7 @@ impl Entries {
     pub fn new() -> Self {
         Self {
             slots: Slots(Vec::new()),
+            most_slots: 0,
             free: List::EMPTY,
             index: HashTable::new(),
             ready: List::EMPTY,
@@ -121,8 +128,9 @@ impl Entries {
         self.round.wrapping_sub(woke_round) < GRACE_ROUNDS
     }
 
-    /// Makes `entries` places for chunks of `pages` pages, so that nothing allocates later. Places that are there already may
-    /// be made for smaller ones; a larger chunk makes its place larger when it first comes there.
+    /// Makes room for `entries` chunks of `pages` pages, so that nothing allocates later. Places are made when they are first needed,
+    /// but for chunks so large that each place needs memory of its own. Places that are there already may be made for smaller ones;
+    /// a larger chunk makes its place larger when it first comes there.
     pub fn reserve(&mut self, entries: usize, pages: usize) {
         let Self { slots, index, .. } = self;
         // Twice as many, so that the table is cleaned of its tombstones in place and never grows.
@@ -131,23 +139,30 @@ impl Entries {
             hash(entry.source, entry.chunk)
         });
         slots.0.reserve_exact(entries.saturating_sub(slots.0.len()));
-        while slots.0.len() < entries {
-            slots.0.push(Entry {
-                source: SourceId { index: 0, generation: 0 },
-                chunk: 0,
-                state: State::Free,
-                pages: Vec::with_capacity(pages),
-                page_count: 0,
-                link: Link::UNLINKED,
-                visited: false,
-                fresh: false,
-                woke_round: None,
-                ahead: false,
-                alone: false,
-            });
-            let place = slots.0.len() as u32 - 1;
-            self.free.push_back(slots, place);
+        self.most_slots = self.most_slots.max(entries);
+        while pages > INLINE_PAGES && self.slots.0.len() < entries {
+            let place = self.add_place(pages);
+            self.free.push_back(&mut self.slots, place);
         }
+    }
+
+    /// Makes one more place, for a chunk of so many pages.
+    fn add_place(&mut self, pages: usize) -> u32 {
+        assert!(self.slots.0.len() < self.most_slots, "there are as many places as chunks fit the pool");
+        self.slots.0.push(Entry {
+            source: SourceId { index: 0, generation: 0 },
+            chunk: 0,
+            state: State::Free,
+            pages: SmallVec::with_capacity(pages),
+            page_count: 0,
+            link: Link::UNLINKED,
+            visited: false,
+            fresh: false,
+            woke_round: None,
+            ahead: false,
+            alone: false,
+        });
+        self.slots.0.len() as u32 - 1
     }
 
     pub fn get(&self, index: u32) -> &Entry {
@@ -192,7 +207,7 @@ impl Entries {
     /// If the pool has not got them, or the chunk has an entry.
     pub fn create(&mut self, source: SourceId, chunk: u64, pages: usize, pool: &PagePool, ahead: bool) -> u32 {
         debug_assert!(self.find(source, chunk).is_none(), "chunk {chunk} has an entry");
-        let index = self.free.pop_front(&mut self.slots).expect("there are as many places as chunks fit the pool");
+        let index = self.free.pop_front(&mut self.slots).unwrap_or_else(|| self.add_place(pages));
         let entry = &mut self.slots.0[index as usize];
         debug_assert!(entry.state == State::Free && entry.pages.is_empty());
         (entry.source, entry.chunk, entry.page_count) = (source, chunk, pages as u32);
