@@ -45,8 +45,8 @@ const LINK_UP: u16 = 1;
 
 /// MTU where the device names none: Ethernet's.
 const DEFAULT_MTU_BYTES: u16 = 1500;
-/// The least that a device may name (§5.1.4.1).
-const MIN_MTU_BYTES: u16 = 68;
+/// Networks of less are not supported: what every IPv4 host takes (RFC 1122 §3.3.3). A device may name 68 (§5.1.4.1).
+const MIN_MTU_BYTES: u16 = 576;
 
 const ETHERNET_BYTES: usize = 14;
 

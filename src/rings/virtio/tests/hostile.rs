@@ -264,7 +264,8 @@ fn perform(world: &mut World, act: Act) {
         Act::Transmit(slices) => {
             let slots = usize::from(slices).min(world.net.capabilities().max_slots - 1);
             let lengths = vec![70; slots];
-            if world.pool.available() >= slots {
+            let fits = 66 + 70 * slots <= 14 + usize::from(world.net.capabilities().mtu_bytes);
+            if fits && world.pool.available() >= slots {
                 let slices = world.slices(&lengths, slots);
                 let _ = world.net.transmit(&TxFrame { head: &headers(), slices: &slices, offload: Offload::None });
             }
