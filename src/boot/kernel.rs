@@ -7,11 +7,11 @@ use core::fmt::Display;
 
 use super::console::say;
 use super::devices::{Disk, Net};
-use super::heap;
 use super::machine::{self, Beginning, FrequencyOrigin, Hypervisor, Machine, SecretOrigin};
 use super::plan::Plan;
 use super::timeline::Timeline;
 use super::world::World;
+use super::{heap, logger};
 use crate::appliance::{Appliance, ApplianceConfig, Pools};
 use crate::params::Params;
 use crate::platform::Power;
@@ -25,6 +25,7 @@ const SHELL_PORT: u16 = 23;
 /// Runs the machine until somebody switches it off.
 pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
     let mut timeline = Timeline::new();
+    logger::initialise();
     say!("MiniCache {}", env!("CARGO_PKG_VERSION"));
     let plan = Plan::new(machine.free_bytes()).unwrap_or_else(|error| stop(&error));
     let cache = machine.take(plan.cache_bytes);

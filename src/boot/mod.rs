@@ -23,6 +23,8 @@ pub mod heap;
 #[cfg(feature = "kernel")]
 mod kernel;
 #[cfg(feature = "kernel")]
+mod logger;
+#[cfg(feature = "kernel")]
 mod panic;
 #[cfg(feature = "kernel")]
 mod timeline;

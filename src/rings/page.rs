@@ -265,6 +265,7 @@ impl Page {
     }
 
     /// True if both are pages of the same pool.
+    #[cfg(feature = "std")]
     pub(super) fn same_pool(&self, other: &Page) -> bool {
         self.pool == other.pool
     }

@@ -60,6 +60,7 @@ impl PageSlice {
     }
 
     /// True if `next` begins where this ends, in the same pool's memory.
+    #[cfg(feature = "std")]
     fn adjoins(&self, next: &PageSlice) -> bool {
         self.page.same_pool(&next.page)
             && self.page_address() + self.offset() + self.len() == next.page_address() + next.offset()
