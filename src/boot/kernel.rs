@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt::Display;
+use smoltcp::wire::IpCidr;
 
 use super::console::say;
 use super::devices::{Disk, Net};
@@ -37,6 +38,7 @@ pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
     for word in &params.ignored {
         say!("command line: {word:?} is left unread");
     }
+    tell_unheeded(&params);
 
     let mut config = ApplianceConfig::default();
     plan.configure(&mut config, params.max_connections);
@@ -109,6 +111,23 @@ fn describe(machine: &Machine, cache_bytes: u64) {
         if features.rdrand || features.rdseed { ", random generator" } else { "" }
     );
     say!("memory: {} KiB, of which the cache has {}", machine.total_bytes() >> 10, cache_bytes >> 10);
+}
+
+/// Names the parameters that are understood, but that nothing here acts on.
+fn tell_unheeded(params: &Params) {
+    let unheeded = [
+        ("-a", !params.neighbours.is_empty()),
+        ("-d", params.primary_dns.is_some()),
+        ("-e", params.secondary_dns.is_some()),
+        ("-x", params.stats_disk.is_some()),
+        ("-P", params.prefetch),
+    ];
+    for (option, _) in unheeded.into_iter().filter(|(_, is_given)| *is_given) {
+        say!("command line: this kernel does nothing with {option}");
+    }
+    if !params.addresses.iter().any(|address| matches!(address, IpCidr::Ipv4(_))) {
+        say!("network: without -i there is no IPv4 address, only the IPv6 link-local one");
+    }
 }
 
 fn say_time(world: &World) {
