@@ -152,7 +152,8 @@ pub enum Network<'a> {
 }
 
 impl Network<'_> {
-    pub(super) fn arguments(&self, transport: Transport, switched_off: &[Offload]) -> Vec<String> {
+    /// `records`: what comes from outside is recorded.
+    pub(super) fn arguments(&self, transport: Transport, switched_off: &[Offload], records: bool) -> Vec<String> {
         let backend = match self {
             Self::None => return Vec::new(),
             Self::User { forwards } => {
@@ -169,7 +170,11 @@ impl Network<'_> {
         for offload in switched_off {
             device.push_str(&format!(",{}=off", offload.property()));
         }
-        vec!["-netdev".to_owned(), backend, "-device".to_owned(), device]
+        let mut arguments = vec!["-netdev".to_owned(), backend, "-device".to_owned(), device];
+        if records {
+            arguments.extend(["-object".to_owned(), "filter-replay,id=replay0,netdev=net0".to_owned()]);
+        }
+        arguments
     }
 }
 
@@ -198,20 +203,24 @@ impl Disk {
         Self { faults: Some(faults.as_ref().to_owned()), ..Self::read_only(image) }
     }
 
-    pub(super) fn arguments(&self, number: usize, transport: Transport) -> Vec<OsString> {
-        let mut drive = OsString::from(format!("if=none,id=disk{number},format=raw,"));
-        if !self.writable {
-            drive.push("readonly=on,");
-        }
-        drive.push("file=");
+    /// `records`: what comes from outside is recorded.
+    pub(super) fn arguments(&self, number: usize, transport: Transport, records: bool) -> Vec<OsString> {
+        let (id, read_only) = (if records { "image" } else { "disk" }, if self.writable { "" } else { ",readonly=on" });
+        let mut drive = OsString::from(format!("if=none,id={id}{number},format=raw{read_only},file="));
         if let Some(faults) = &self.faults {
             drive.push("blkdebug:");
             drive.push(escaped(faults));
             drive.push(":");
         }
         drive.push(escaped(&self.image));
+        let mut arguments = vec!["-drive".into(), drive];
+        if records {
+            let recorder = format!("driver=blkreplay,if=none,image={id}{number},id=disk{number}{read_only}");
+            arguments.extend(["-drive".into(), recorder.into()]);
+        }
         let device = format!("virtio-blk-{},drive=disk{number}", transport.suffix());
-        vec!["-drive".into(), drive, "-device".into(), device.into()]
+        arguments.extend(["-device".into(), device.into()]);
+        arguments
     }
 }
 

@@ -3,6 +3,7 @@
 //! Emulated always (`-accel tcg`): what is tested must not depend on what processor is there.
 
 mod hardware;
+mod monitor;
 mod running;
 
 pub use hardware::{Disk, MAC, Machine, Network, Offload, Transport};
@@ -17,6 +18,17 @@ pub const PROGRAM: &str = "qemu-system-x86_64";
 
 /// The Debian package that brings it.
 pub const PACKAGE: &str = "qemu-system-x86";
+
+/// How a machine's instructions are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// Not at all.
+    No,
+    /// Its time-stamp counter counts them, and jumps to the next timer where it sleeps. Runs without input are exact.
+    TimeStamps,
+    /// [`Running::instructions`] tells how many it has executed. What it sleeps through is none.
+    Executed,
+}
 
 /// A virtual machine that can be started.
 #[derive(Clone, Debug)]
@@ -37,8 +49,8 @@ pub struct Guest<'a> {
     pub disks: Vec<Disk>,
     /// Its memory.
     pub memory_mib: u32,
-    /// The time-stamp counter counts instructions, and time follows it.
-    pub counts_instructions: bool,
+    /// How its instructions are counted.
+    pub counting: Counting,
     /// How long it may run before it is killed.
     pub limit: Duration,
 }
@@ -55,7 +67,7 @@ impl<'a> Guest<'a> {
             switched_off: Vec::new(),
             disks: Vec::new(),
             memory_mib: 64,
-            counts_instructions: false,
+            counting: Counting::No,
             limit: Duration::from_secs(60),
         }
     }
@@ -73,14 +85,18 @@ impl<'a> Guest<'a> {
         command.args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", &self.memory_mib.to_string()]);
         command.args(["-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         command.args(self.machine.arguments());
-        if self.counts_instructions {
-            command.args(["-icount", "shift=0,sleep=off"]);
+        // QEMU tells of executed instructions only where it records what comes from outside; the record is thrown away.
+        let records = self.counting == Counting::Executed;
+        match self.counting {
+            Counting::No => {}
+            Counting::TimeStamps => drop(command.args(["-icount", "shift=0,sleep=off"])),
+            Counting::Executed => drop(command.args(["-icount", "shift=0,rr=record,rrfile=/dev/null"])),
         }
         command.args(self.transport.arguments());
         for (number, disk) in self.disks.iter().enumerate() {
-            command.args(disk.arguments(number, self.transport));
+            command.args(disk.arguments(number, self.transport, records));
         }
-        command.args(self.network.arguments(self.transport, &self.switched_off));
+        command.args(self.network.arguments(self.transport, &self.switched_off, records));
         command.arg("-kernel").arg(&self.kernel);
         if !self.parameters.is_empty() {
             command.args(["-append", &self.parameters]);
@@ -93,7 +109,10 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// If QEMU is not there.
     pub fn boot(&self) -> anyhow::Result<Running> {
-        Running::start(self.command(), self.limit)
+        match self.counting {
+            Counting::Executed => Running::start_with_monitor(self.command(), self.limit),
+            _ => Running::start(self.command(), self.limit),
+        }
     }
 }
 
@@ -115,6 +134,14 @@ mod tests {
         guest.command().get_args().map(|word| word.to_str().unwrap().to_owned()).collect()
     }
 
+    /// The guest's command without its last option, which is the kernel.
+    fn without_kernel(guest: &Guest<'_>) -> Command {
+        let words = words(guest);
+        let mut command = Command::new(guest.command().get_program());
+        command.args(&words[..words.len() - 2]);
+        command
+    }
+
     fn has(words: &[String], wanted: &[&str]) -> bool {
         words.windows(wanted.len()).any(|window| window == wanted)
     }
@@ -128,7 +155,7 @@ mod tests {
         assert!(!plain.iter().any(|word| word.contains("net") || word == "-icount" || word == "-append"), "{plain:?}");
 
         guest.parameters = "-i 1.2.3.4/8".to_owned();
-        guest.counts_instructions = true;
+        guest.counting = Counting::TimeStamps;
         guest.disks = vec![Disk::read_only("/a,b.img")];
         guest.network = Network::User { forwards: vec![(8080, 80), (2323, 23)] };
         guest.switched_off = vec![Offload::Checksum, Offload::MergeableBuffers];
@@ -141,6 +168,14 @@ mod tests {
         assert!(has(&mmio, &["-netdev", network]), "{mmio:?}");
         let device = "virtio-net-device,netdev=net0,mac=52:54:00:12:34:56,csum=off,mrg_rxbuf=off";
         assert!(has(&mmio, &["-device", device]), "{mmio:?}");
+
+        guest.counting = Counting::Executed;
+        let counted = words(&guest);
+        assert!(
+            has(&counted, &["-drive", "driver=blkreplay,if=none,image=image0,id=disk0,readonly=on"]),
+            "{counted:?}"
+        );
+        assert!(has(&counted, &["-object", "filter-replay,id=replay0,netdev=net0"]), "{counted:?}");
 
         guest.machine = Machine::Q35Qboot;
         guest.transport = Transport::Pci;
@@ -156,14 +191,8 @@ mod tests {
             return;
         }
         // Any kernel would do; without one, the firmware waits for ever.
-        let mut command = Guest::new(Path::new("/nowhere")).command();
-        command = {
-            let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-            let mut without_kernel = Command::new(command.get_program());
-            without_kernel.args(&words[..words.len() - 2]);
-            without_kernel
-        };
-        let mut running = Running::start(command, Duration::from_millis(300)).unwrap();
+        let guest = Guest::new(Path::new("/nowhere"));
+        let mut running = Running::start(without_kernel(&guest), Duration::from_millis(300)).unwrap();
         let error = running.wait_for("no such thing").unwrap_err().to_string();
         assert!(error.contains("no such thing") && error.contains("microvm"), "{error}");
         assert!(running.wait_for_end().is_err(), "it was killed, and did not end");
@@ -171,6 +200,21 @@ mod tests {
         let mut running = Guest::new(Path::new("/nowhere")).boot().unwrap();
         assert!(running.wait_for("could not open kernel file").unwrap().contains("/nowhere"));
         assert_eq!(running.wait_for_end().unwrap(), 1);
+    }
+
+    #[test]
+    fn instructions_are_counted() {
+        if let Some(reason) = obstacle() {
+            println!("not run: {reason}");
+            return;
+        }
+        // A firmware without anything to boot: it ends up asleep.
+        let mut guest = Guest::new(Path::new(""));
+        guest.counting = Counting::Executed;
+        let mut running = Running::start_with_monitor(without_kernel(&guest), guest.limit).unwrap();
+        let first = running.instructions().unwrap();
+        let second = running.instructions().unwrap();
+        assert!(first <= second && second < 100_000_000, "{first}, {second}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::PACKAGE;
+use super::monitor::Monitor;
 use crate::console::{Console, Missed};
 
 /// A machine that was started. It is killed when this is dropped, and at its deadline.
@@ -17,6 +18,7 @@ pub struct Running {
     child: Arc<Mutex<Child>>,
     console: Console,
     deadline: Instant,
+    monitor: Option<Monitor>,
     /// For messages.
     shown: String,
     /// Dropped to end the watch over the deadline.
@@ -41,7 +43,22 @@ impl Running {
                 kill(&watched);
             }
         });
-        Ok(Self { child, console, deadline: Instant::now() + limit, shown, _watch: watch })
+        Ok(Self { child, console, deadline: Instant::now() + limit, monitor: None, shown, _watch: watch })
+    }
+
+    /// The same with a monitor.
+    pub(super) fn start_with_monitor(mut command: Command, limit: Duration) -> Result<Self> {
+        let monitor = Monitor::new()?;
+        command.args(monitor.arguments());
+        let mut running = Self::start(command, limit)?;
+        running.monitor = Some(monitor);
+        Ok(running)
+    }
+
+    /// How many instructions it has executed. Only where they are counted (`Counting::Executed`).
+    pub fn instructions(&mut self) -> Result<u64> {
+        let monitor = self.monitor.as_mut().context("this machine's instructions are not counted")?;
+        monitor.instructions(self.deadline)
     }
 
     /// What the console and QEMU have said so far.
