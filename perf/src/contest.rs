@@ -1,10 +1,9 @@
 //! Two servers, loaded in turn, cell by cell: who is not being measured is stopped meanwhile.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::load::{Load, wrk};
 use crate::process::Running;
@@ -115,17 +114,4 @@ fn show(cell: &Cell, [ours, theirs]: &[Samples; 2]) {
         ratio(0.1),
         ratio(0.9)
     );
-}
-
-/// Builds the command and returns its path.
-pub fn build() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(&root)
-        .args(["build", "--quiet", "--release", "--package", "minicache-cli"])
-        .status()?;
-    ensure!(built.success(), "minicache does not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release/minicache"))
 }

@@ -1,11 +1,16 @@
 //! Measurements of MiniCache against its peers: `cargo run --release -p perf -- COMMAND`.
 //!
 //! What may enter this room: what starts a peer and MiniCache side by side, loads them in turn (A B A B …), and prints
-//! medians and their ratio. Nothing here is a test: a machine has good and bad minutes, and only the ratio of interleaved
-//! samples says something.
+//! medians and their ratio; and what counts what a virtual machine executes. Nothing here is a test: a machine has good and bad
+//! minutes, and only the ratio of interleaved samples says something (counted instructions say it alone).
 #![forbid(unsafe_code)]
 
+mod boot;
+mod build;
 mod contest;
+mod guest;
+mod idle;
+mod kernel;
 mod load;
 mod nginx;
 mod process;
@@ -28,12 +33,21 @@ enum Command {
     Serve(contest::Arguments),
     /// `minicache serve --tap` beside nginx behind virtual Ethernet, in network namespaces: needs root
     Tap(contest::Arguments),
+    /// The kernel in QEMU: instructions until it serves, its size, the least memory that will do
+    Boot,
+    /// The kernel in QEMU: instructions a request and a MiB
+    Kernel(kernel::Arguments),
+    /// The kernel in QEMU: processor time while nobody asks for anything
+    Idle(idle::Arguments),
 }
 
 fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
+        Command::Boot => boot::run(),
+        Command::Kernel(arguments) => kernel::run(&arguments),
+        Command::Idle(arguments) => idle::run(&arguments),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -5,13 +5,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
+use crate::build;
 use crate::contest::{self, Arguments, Contender, SERVER_CORE};
 use crate::nginx;
 use crate::process::{Running, free_address, on_core};
 
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let minicache = contest::build()?;
+    let minicache = build::command()?;
     let temporary = tempfile::tempdir()?;
     let (folder, work) = (temporary.path().join("www"), temporary.path().join("nginx"));
     contest::fill(&folder)?;

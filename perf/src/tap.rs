@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use anyhow::Result;
 
+use crate::build;
 use crate::contest::{self, Arguments, Contender, SERVER_CORE};
 use crate::nginx;
 use crate::process::{Running, on_core};
@@ -14,7 +15,7 @@ use testbed::{Namespace, join};
 
 /// Measures.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let minicache = contest::build()?;
+    let minicache = build::command()?;
     let temporary = tempfile::tempdir()?;
     let (folder, work) = (temporary.path().join("www"), temporary.path().join("nginx"));
     contest::fill(&folder)?;
