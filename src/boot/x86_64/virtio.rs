@@ -60,7 +60,8 @@ pub fn find(machine: &mut Machine, named: &[VirtioMmio]) -> Vec<Found> {
     if named.is_empty() {
         let has_second = machine.lines().any(|lines| lines.start == FIRST_LINE_OF_SECOND);
         let first_line = if has_second { FIRST_LINE_OF_SECOND } else { FIRST_LINE };
-        for slot in 0..MAX_SLOTS {
+        // QEMU fills them from the last one down; so devices are numbered as on its command line.
+        for slot in (0..MAX_SLOTS).rev() {
             let start = SLOTS + u64::from(slot) * SLOT_BYTES;
             let region = Region { start, end: start + SLOT_BYTES };
             found.extend(probe_slot(machine, region, first_line + slot));
