@@ -16,13 +16,23 @@ pub struct Tool {
     pub used_by: &'static str,
 }
 
-const NAMESPACES: &str = "the tests of the command in network namespaces";
+const NAMESPACES: &str = "the tests of the command and of virtual machines in network namespaces";
 
 /// Every such program. The tests named here skip themselves, and say so, when theirs is missing.
 pub const TOOLS: &[Tool] = &[
-    Tool { program: "curl", package: "curl", used_by: "the tests of the command that fetch with curl" },
+    Tool {
+        program: "curl",
+        package: "curl",
+        used_by: "the tests of the command that fetch with curl, and those of virtual machines",
+    },
+    Tool {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        used_by: "the tests of the kernel, which boot virtual machines",
+    },
     Tool { program: "ip", package: "iproute2", used_by: NAMESPACES },
     Tool { program: "ping", package: "iputils-ping", used_by: NAMESPACES },
+    Tool { program: "sysctl", package: "procps", used_by: NAMESPACES },
     Tool { program: "tcpdump", package: "tcpdump", used_by: NAMESPACES },
     Tool { program: "wrk", package: "wrk", used_by: NAMESPACES },
 ];
