@@ -31,7 +31,7 @@ pub fn run() -> Result<()> {
     if first.instructions != second.instructions {
         println!("  (in a second run: {})", second.instructions);
     }
-    println!("kernel: {} KiB as a file", std::fs::metadata(&kernel)?.len().div_ceil(1024));
+    println!("kernel with debug information: {} KiB", std::fs::metadata(&kernel)?.len().div_ceil(1024));
     let least = (1..=FLOOR_FROM_MIB).rev().take_while(|mib| serves(&kernel, &image, *mib)).last();
     match least {
         Some(mib) => println!("least memory that serves demofs: {mib} MiB"),
