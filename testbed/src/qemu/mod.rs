@@ -33,10 +33,14 @@ pub enum Counting {
 /// A virtual machine that can be started.
 #[derive(Clone, Debug)]
 pub struct Guest<'a> {
-    /// The kernel's ELF.
+    /// The kernel's ELF, or a Linux kernel as distributions ship it.
     pub kernel: PathBuf,
     /// The kernel's command line.
     pub parameters: String,
+    /// What Linux unpacks into its memory to begin with.
+    pub initial_ramdisk: Option<PathBuf>,
+    /// QEMU's name of the processor, and what it lacks: `max,-erms`.
+    pub processor: String,
     /// What kind of machine it is.
     pub machine: Machine,
     /// How virtio devices are attached; must fit the machine ([`Machine::takes`]).
@@ -61,6 +65,8 @@ impl<'a> Guest<'a> {
         Self {
             kernel: kernel.to_owned(),
             parameters: String::new(),
+            initial_ramdisk: None,
+            processor: "max".to_owned(),
             machine: Machine::MicrovmWithoutAcpi,
             transport: Transport::MmioModern,
             network: Network::None,
@@ -82,7 +88,7 @@ impl<'a> Guest<'a> {
         };
         command.args(["--pdeathsig", "KILL", PROGRAM]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        command.args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", &self.memory_mib.to_string()]);
+        command.args(["-accel", "tcg", "-cpu", &self.processor, "-smp", "1", "-m", &self.memory_mib.to_string()]);
         command.args(["-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         command.args(self.machine.arguments());
         // QEMU tells of executed instructions only where it records what comes from outside; the record is thrown away.
@@ -97,6 +103,9 @@ impl<'a> Guest<'a> {
             command.args(disk.arguments(number, self.transport, records));
         }
         command.args(self.network.arguments(self.transport, &self.switched_off, records));
+        if let Some(archive) = &self.initial_ramdisk {
+            command.arg("-initrd").arg(archive);
+        }
         command.arg("-kernel").arg(&self.kernel);
         if !self.parameters.is_empty() {
             command.args(["-append", &self.parameters]);
@@ -215,6 +224,41 @@ mod tests {
         let first = running.instructions().unwrap();
         let second = running.instructions().unwrap();
         assert!(first <= second && second < 100_000_000, "{first}, {second}");
+    }
+
+    /// A firmware of 64 KiB that goes round a loop of two instructions so many times, and then sleeps.
+    fn loop_firmware(rounds: u32) -> Vec<u8> {
+        let mut firmware = vec![0xf4; 0x10000];
+        // At the reset (its last 16 bytes), in real mode: jmp to its begin.
+        firmware[0xfff0..0xfff3].copy_from_slice(&[0xe9, 0x0d, 0x00]);
+        // mov ecx, rounds; again: dec ecx; jnz again; sleep: hlt; jmp sleep
+        firmware[..2].copy_from_slice(&[0x66, 0xb9]);
+        firmware[2..6].copy_from_slice(&rounds.to_le_bytes());
+        firmware[6..13].copy_from_slice(&[0x66, 0x49, 0x75, 0xfc, 0xf4, 0xeb, 0xfd]);
+        firmware
+    }
+
+    #[test]
+    fn every_executed_instruction_counts_and_sleep_does_not() {
+        if let Some(reason) = obstacle() {
+            println!("not run: {reason}");
+            return;
+        }
+        const ROUNDS: u32 = 1_000_000;
+        let firmware = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&firmware, loop_firmware(ROUNDS)).unwrap();
+        let mut guest = Guest::new(Path::new(""));
+        guest.counting = Counting::Executed;
+        let mut command = without_kernel(&guest);
+        command.arg("-bios").arg(firmware.path());
+        let mut running = Running::start_with_monitor(command, guest.limit).unwrap();
+        // The jump, the load, the loop and the halt.
+        let wanted = 2 * u64::from(ROUNDS) + 3;
+        while running.instructions().unwrap() < wanted {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(running.instructions().unwrap(), wanted);
     }
 
     #[test]
