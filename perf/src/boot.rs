@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use testbed::qemu::{Counting, Network};
 
 use crate::build;
-use crate::guest::{MiniCache, SERVES};
+use crate::guest::{SERVES, System};
 
 /// Memory of the machine whose instructions are counted, in MiB.
 const MEMORY_MIB: u32 = 64;
@@ -46,7 +46,7 @@ struct Boot {
 }
 
 fn boot(kernel: &Path, image: &Path) -> Result<Boot> {
-    let mut machine = MiniCache::machine(kernel, image, MEMORY_MIB);
+    let mut machine = System::minicache(kernel, image, MEMORY_MIB).machine;
     machine.counting = Counting::TimeStamps;
     machine.network = Network::User { forwards: Vec::new() };
     machine.parameters = PARAMETERS.to_owned();
@@ -64,7 +64,7 @@ fn boot(kernel: &Path, image: &Path) -> Result<Boot> {
 fn serves(kernel: &Path, image: &Path, memory_mib: u32) -> bool {
     let attempt = || -> Result<()> {
         let address = crate::process::free_address()?;
-        let mut machine = MiniCache::machine(kernel, image, memory_mib);
+        let mut machine = System::minicache(kernel, image, memory_mib).machine;
         machine.limit = std::time::Duration::from_secs(20);
         machine.network = Network::User { forwards: vec![(address.port(), 80)] };
         machine.parameters = PARAMETERS.to_owned();

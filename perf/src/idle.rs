@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use testbed::qemu::{Machine, Network, Transport};
 
 use crate::build;
-use crate::guest::{MiniCache, SERVES};
+use crate::guest::{SERVES, System};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -24,7 +24,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let temporary = tempfile::tempdir()?;
     let image = build::pack(&minicache, &build::root().join("demofs"), &temporary.path().join("site.img"))?;
     for (kind, transport) in [(Machine::MicrovmWithoutAcpi, Transport::MmioModern), (Machine::Q35, Transport::Pci)] {
-        let mut machine = MiniCache::machine(&kernel, &image, 64);
+        let mut machine = System::minicache(&kernel, &image, 64).machine;
         (machine.machine, machine.transport) = (kind, transport);
         machine.network = Network::User { forwards: Vec::new() };
         machine.parameters = "-i 10.0.2.15/24 -g 10.0.2.2".to_owned();

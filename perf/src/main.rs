@@ -8,9 +8,13 @@
 mod boot;
 mod build;
 mod contest;
+mod cpio;
+mod debian;
 mod guest;
 mod idle;
+mod initramfs;
 mod kernel;
+mod linux;
 mod load;
 mod nginx;
 mod process;
@@ -37,6 +41,8 @@ enum Command {
     Boot,
     /// The kernel in QEMU: instructions a request and a MiB
     Kernel(kernel::Arguments),
+    /// The kernel beside Linux with nginx in the same machine in QEMU: instructions to boot, a request and a MiB; least memory
+    Linux(linux::Arguments),
     /// The kernel in QEMU: processor time while nobody asks for anything
     Idle(idle::Arguments),
 }
@@ -47,6 +53,7 @@ fn main() -> std::process::ExitCode {
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Boot => boot::run(),
         Command::Kernel(arguments) => kernel::run(&arguments),
+        Command::Linux(arguments) => linux::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
     };
     match result {

@@ -10,6 +10,11 @@ impl Samples {
         self.0.push(sample);
     }
 
+    /// Multiplies every sample.
+    pub fn scale(&mut self, factor: f64) {
+        self.0.iter_mut().for_each(|sample| *sample *= factor);
+    }
+
     /// The value that `part` (0 to 1) of the samples stay below; 0 without any.
     pub fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
@@ -36,5 +41,7 @@ mod tests {
             samples.push(sample);
         }
         assert_eq!((samples.quantile(0.0), samples.median(), samples.quantile(1.0)), (1.0, 3.0, 5.0));
+        samples.scale(2.0);
+        assert_eq!(samples.median(), 6.0);
     }
 }
