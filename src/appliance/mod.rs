@@ -529,6 +529,11 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         self.disks.iter_mut().fold(net, |pending, disk| disk.arm() || pending)
     }
 
+    /// Reads all objects into the cache, beside whatever else is going on. Without a volume there is nothing to do.
+    pub fn prefetch(&mut self) {
+        self.shell.run_unattended(&["prefetch-all"]);
+    }
+
     /// Ends gracefully: takes no more connections, says goodbye to the shell's clients, lets requests under way finish for at most `limit`, then resets what is left.
     /// Keep polling until [`Appliance::is_stopped`].
     pub fn shutdown(&mut self, now: Instant, limit: Duration) {

@@ -20,9 +20,6 @@ use crate::rings::virtio::{DeviceKind, Found, VirtioBlk, VirtioNet};
 use crate::rings::{BlockDevice, NetQueue, PagePool};
 use crate::stats::Stats;
 
-/// The TCP port of µShell.
-const SHELL_PORT: u16 = 23;
-
 /// Runs the machine until somebody switches it off.
 pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
     let mut timeline = Timeline::new();
@@ -42,10 +39,8 @@ pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
 
     let mut config = ApplianceConfig::default();
     plan.configure(&mut config, params.max_connections);
-    config.network.addresses = params.addresses.clone();
-    config.network.gateway_v4 = params.gateway_v4;
-    config.network.gateway_v6 = params.gateway_v6;
-    config.network.shell_port = Some(SHELL_PORT);
+    config.network = params.network().unwrap_or_else(|error| stop(&error));
+    let (dhcp, slaac) = (config.network.dhcp, config.network.slaac);
     let (Some(cache), Some(packet), Some(receive)) = (cache, packet, receive) else {
         stop(&"the memory is in too many pieces");
     };
@@ -69,7 +64,7 @@ pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
         stop(&format_args!("-b {missing}: there are {} disks, counted from 0", disks.len()));
     }
     let has_disks = !disks.is_empty();
-    let mut world = World::new(machine, beginning.settle());
+    let mut world = World::new(machine, beginning.settle(), stats.clone());
     say_time(&world);
     let appliance = Appliance::with_pools(config, pools, net, disks, secret.bytes, stats);
     let mut appliance = appliance.unwrap_or_else(|error| stop(&error));
@@ -77,8 +72,14 @@ pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
     appliance.set_memory_source(Box::new(move || heap::memory_use(total_bytes)));
     appliance.allow_reboot();
     timeline.mark("appliance");
-    for address in appliance.network().addresses() {
-        say!("address: {address}");
+    let mut addresses = Addresses::default();
+    addresses.tell(&appliance);
+    let asked: Vec<&str> = [(dhcp, "DHCP for IPv4"), (slaac, "router advertisements for IPv6")]
+        .into_iter()
+        .filter_map(|(is_asked, what)| is_asked.then_some(what))
+        .collect();
+    if !asked.is_empty() {
+        say!("network: more addresses come from {}", asked.join(" and "));
     }
     if params.delay_s > 0 {
         say!("start-up delay: {} s", params.delay_s);
@@ -92,7 +93,10 @@ pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
     }
     say!("*** MiniCache is up and running ***");
     timeline.print(world.timer());
-    serve(&mut appliance, &mut world)
+    if params.prefetch {
+        appliance.prefetch();
+    }
+    serve(&mut appliance, &mut world, addresses)
 }
 
 /// Nothing can be done with what we were given: says why, and stops.
@@ -113,20 +117,10 @@ fn describe(machine: &Machine, cache_bytes: u64) {
     say!("memory: {} KiB, of which the cache has {}", machine.total_bytes() >> 10, cache_bytes >> 10);
 }
 
-/// Names the parameters that are understood, but that nothing here acts on.
+/// Names what is understood, but heeded by nothing here.
 fn tell_unheeded(params: &Params) {
-    let unheeded = [
-        ("-a", !params.neighbours.is_empty()),
-        ("-d", params.primary_dns.is_some()),
-        ("-e", params.secondary_dns.is_some()),
-        ("-x", params.stats_disk.is_some()),
-        ("-P", params.prefetch),
-    ];
-    for (option, _) in unheeded.into_iter().filter(|(_, is_given)| *is_given) {
-        say!("command line: this kernel does nothing with {option}");
-    }
-    if !params.addresses.iter().any(|address| matches!(address, IpCidr::Ipv4(_))) {
-        say!("network: without -i there is no IPv4 address, only the IPv6 link-local one");
+    if params.stats_disk.is_some() {
+        say!("command line: this kernel exports no statistics, so -x is not heeded");
     }
 }
 
@@ -234,10 +228,33 @@ fn turn(appliance: &mut Appliance<Net, Disk>, world: &mut World) {
     let Ok(()) = appliance.turn(world);
 }
 
+/// The addresses that the console knows of.
+#[derive(Default)]
+struct Addresses(Vec<IpCidr>);
+
+impl Addresses {
+    /// Tells what has come and what has gone.
+    fn tell(&mut self, appliance: &Appliance<Net, Disk>) {
+        let now = appliance.network().addresses();
+        if now == self.0 {
+            return;
+        }
+        for gone in self.0.iter().filter(|address| !now.contains(address)) {
+            say!("address: {gone} is not ours any more");
+        }
+        for new in now.iter().filter(|address| !self.0.contains(address)) {
+            say!("address: {new}");
+        }
+        self.0.clear();
+        self.0.extend_from_slice(now);
+    }
+}
+
 /// Serves until somebody has the machine halt or start anew.
-fn serve(appliance: &mut Appliance<Net, Disk>, world: &mut World) -> ! {
+fn serve(appliance: &mut Appliance<Net, Disk>, world: &mut World, mut addresses: Addresses) -> ! {
     while !appliance.is_stopped() {
         turn(appliance, world);
+        addresses.tell(appliance);
         match appliance.mount_result() {
             Some(Ok(())) => say!("volume: mounted anew"),
             Some(Err(error)) => say!("volume: can't be mounted anew: {error}"),

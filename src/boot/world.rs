@@ -1,10 +1,12 @@
 //! The machine as the world under an appliance.
 
+use alloc::rc::Rc;
 use core::convert::Infallible;
 use smoltcp::time::Instant;
 
-use super::machine::{Machine, Timer};
+use super::machine::{Machine, Timer, interrupts};
 use crate::platform::Platform;
+use crate::stats::Stats;
 
 /// How long after a reading of the wall clock that failed it is tried again, in microseconds.
 const WALL_CLOCK_RETRY_US: u64 = 5_000;
@@ -18,6 +20,7 @@ pub struct World {
     pub machine: Machine,
     timer: Timer,
     wall_clock: WallClock,
+    stats: Rc<Stats>,
 }
 
 /// What is known of the wall clock.
@@ -30,10 +33,10 @@ enum WallClock {
 }
 
 impl World {
-    /// The machine with this timer.
-    pub fn new(machine: Machine, timer: Timer) -> Self {
+    /// The machine with this timer; interrupts are counted in `stats`.
+    pub fn new(machine: Machine, timer: Timer, stats: Rc<Stats>) -> Self {
         let wall_clock = WallClock::Unknown { retry_at_us: 0, tries: WALL_CLOCK_TRIES };
-        let mut world = Self { machine, timer, wall_clock };
+        let mut world = Self { machine, timer, wall_clock, stats };
         world.read_wall_clock();
         world
     }
@@ -88,6 +91,7 @@ impl Platform for World {
     fn wait_until(&mut self, deadline: Option<Instant>) -> Result<(), Infallible> {
         let deadline_us = deadline.map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
         self.timer.sleep_until(deadline_us);
+        self.stats.interrupts.set(interrupts::count());
         Ok(())
     }
 }

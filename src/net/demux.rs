@@ -191,8 +191,11 @@ fn ipv4(frame: &RxFrame, view: &[u8], config: &NetworkConfig, addresses: &Addres
 
 /// True for UDP between DHCP's ports, towards the client. What is offered may be sent to the offered address (RFC 2131 §4.1).
 fn is_from_dhcp_server(transport: &[u8], protocol: IpProtocol) -> bool {
-    let ports = UdpPacket::new_checked(transport).map(|udp| (udp.src_port(), udp.dst_port()));
-    protocol == IpProtocol::Udp && ports == Ok((dhcp::SERVER_PORT, dhcp::CLIENT_PORT))
+    // The header alone is sure to be in sight.
+    let udp = UdpPacket::new_unchecked(transport);
+    protocol == IpProtocol::Udp
+        && transport.len() >= smoltcp::wire::UDP_HEADER_LEN
+        && (udp.src_port(), udp.dst_port()) == (dhcp::SERVER_PORT, dhcp::CLIENT_PORT)
 }
 
 fn ipv6(frame: &RxFrame, view: &[u8], config: &NetworkConfig, addresses: &Addresses) -> Result<Packet, DropReason> {

@@ -10,6 +10,7 @@ mod machine;
 mod sessions;
 mod telnet;
 mod text;
+mod unattended;
 
 pub use command::{Command, Output, Step};
 pub use machine::{BlockInfo, Context, InterfaceInfo, Machine, MountState, Person, PoolInfo, RingInfo};

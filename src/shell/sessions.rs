@@ -11,6 +11,7 @@ use smoltcp::wire::IpEndpoint;
 use super::command::{self, Command, Output, Step};
 use super::editor::{Editor, Key};
 use super::telnet::{self, Event, Telnet};
+use super::unattended::Unattended;
 use super::{Context, Machine, Person};
 use crate::net::{ControlService, SESSIONS, SessionId, SessionOutput};
 
@@ -48,6 +49,8 @@ enum Wait {
 /// All sessions of one appliance.
 pub struct Shell {
     sessions: [Option<Session>; SESSIONS],
+    /// What runs for nobody.
+    unattended: Option<Unattended>,
     now: Instant,
     /// Some session has something to do without being asked again.
     due: bool,
@@ -57,14 +60,20 @@ pub struct Shell {
 
 impl Default for Shell {
     fn default() -> Self {
-        Self { sessions: [const { None }; SESSIONS], now: Instant::ZERO, due: false, going_down: None }
+        Self {
+            sessions: [const { None }; SESSIONS],
+            unattended: None,
+            now: Instant::ZERO,
+            due: false,
+            going_down: None,
+        }
     }
 }
 
 impl Shell {
     /// True if [`Shell::run`] could have something to do.
     pub fn is_due(&self) -> bool {
-        self.due || self.sessions.iter().flatten().any(|session| session.wait.is_some())
+        self.due || self.unattended.is_some() || self.sessions.iter().flatten().any(|session| session.wait.is_some())
     }
 
     /// Tells the time, at the beginning of a round.
@@ -92,12 +101,28 @@ impl Shell {
             }
             self.due |= session.has_work();
         }
+        if let Some(command) = &mut self.unattended {
+            busy |= command.run(self.now, &mut context, STEPS_PER_ROUND);
+            self.due |= command.has_work();
+            if command.is_over() {
+                self.unattended = None;
+            }
+        }
         busy
+    }
+
+    /// Runs a command of these words that nobody reads. It takes the place of an earlier one.
+    pub fn run_unattended(&mut self, words: &'static [&'static str]) {
+        self.unattended = Some(Unattended::new(words));
+        self.due = true;
     }
 
     /// Tells all clients that the appliance ends (`what` it does: "halts"), and ends their sessions. Who comes later is told too.
     pub fn go_down(&mut self, what: &'static str) {
         self.going_down = Some(what);
+        if let Some(command) = &mut self.unattended {
+            command.stop();
+        }
         for session in self.sessions.iter_mut().flatten() {
             session.go_down(what);
         }
@@ -109,7 +134,8 @@ impl Shell {
             Some(Wait::Until(at)) => Some(at),
             _ => None,
         });
-        if self.due { Some(self.now) } else { waits.min() }
+        let unattended = self.unattended.as_ref().and_then(Unattended::next_deadline);
+        if self.due { Some(self.now) } else { waits.chain(unattended).min() }
     }
 
     /// Who is connected.

@@ -9,6 +9,7 @@ mod command;
 mod large;
 mod matrix;
 mod pairwise;
+mod parameters;
 mod site;
 #[path = "../../../tests/volumes/mod.rs"]
 mod volumes;

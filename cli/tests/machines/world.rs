@@ -88,16 +88,19 @@ impl<'a> World<'a> {
                 guest.parameters = format!("-i 10.0.0.2/24 {parameters}");
                 Reach::Tap(namespace)
             }
-            None => {
-                // Both at once, so that they differ.
-                let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-                let [http, shell] = free.map(|listener| listener.local_addr().unwrap().port());
-                guest.network = Network::User { forwards: vec![(http, 80), (shell, 23)] };
-                guest.parameters = format!("-i 10.0.2.15/24 -g 10.0.2.2 {parameters}");
-                Reach::User { http, shell }
-            }
+            None => return Self::boot_as_told(guest, &format!("-i 10.0.2.15/24 -g 10.0.2.2 {parameters}")),
         };
         Self { running: guest.boot().unwrap(), machine: guest.machine, reach }
+    }
+
+    /// Boots `guest` with these parameters alone, on QEMU's own network.
+    pub fn boot_as_told(mut guest: Guest<'a>, parameters: &str) -> Self {
+        // Both at once, so that they differ.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [http, shell] = free.map(|listener| listener.local_addr().unwrap().port());
+        guest.network = Network::User { forwards: vec![(http, 80), (shell, 23)] };
+        guest.parameters = parameters.to_owned();
+        Self { running: guest.boot().unwrap(), machine: guest.machine, reach: Reach::User { http, shell } }
     }
 
     /// As [`World::boot`], and waits until it serves.

@@ -78,6 +78,8 @@ impl Server {
         };
         let mut bytes = vec![0; reply.buffer_len()];
         reply.emit(&mut DhcpPacket::new_unchecked(&mut bytes[..])).unwrap();
+        // Many servers fill up what the client says it takes at least: longer than what is looked at of a frame's headers.
+        bytes.resize(bytes.len().max(548), 0);
         Some(bytes)
     }
 
