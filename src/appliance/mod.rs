@@ -83,6 +83,8 @@ pub struct Appliance<N: NetQueue, B: BlockDevice> {
     /// How the latest mount ended.
     mount_outcome: Option<Result<(), MountError>>,
     mount_told: bool,
+    /// How often our addresses or the network's limits have changed.
+    network_changes: u64,
     phase: Phase,
     /// What the shell has asked of the platform.
     power: Option<Power>,
@@ -189,6 +191,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             mount_disks: Vec::new(),
             mount_outcome: None,
             mount_told: false,
+            network_changes: 0,
             phase: Phase::Running,
             power: None,
             can_reboot: false,
@@ -316,13 +319,13 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     }
 
     /// Works until there is nothing to do (or for a number of rounds), then lets the platform sleep until there is; but not when
-    /// a mount or a shutdown has just ended, for which its owner may be waiting.
+    /// a mount or a shutdown has just ended, or our addresses have changed, for which its owner may be waiting.
     ///
     /// # Errors
     /// What the platform says.
     pub fn turn<P: Platform>(&mut self, platform: &mut P) -> Result<(), P::Error> {
         let unix_s = platform.unix_s();
-        let awaited = (self.mount.is_some(), self.phase);
+        let awaited = self.awaited();
         let mut busy = true;
         for _ in 0..ROUNDS_A_TURN {
             busy = platform.work()?;
@@ -331,8 +334,13 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
                 break;
             }
         }
-        let awake = busy || awaited != (self.mount.is_some(), self.phase) || self.arm();
+        let awake = busy || awaited != self.awaited() || self.arm();
         platform.wait_until(if awake { Some(platform.now()) } else { self.next_deadline() })
+    }
+
+    /// What an owner may be waiting for.
+    fn awaited(&self) -> (bool, Phase, u64) {
+        (self.mount.is_some(), self.phase, self.network_changes)
     }
 
     /// One round of the event loop: what came in, what the disks answered, what is due, what can go out. `unix_s` is the wall
@@ -389,6 +397,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     /// Tells the serving TCP what the network has announced.
     fn follow_network(&mut self) {
         if self.network.take_changed() {
+            self.network_changes += 1;
             let (v4, v6) = self.network.mtu_limits();
             self.tcp.set_mtu_limits(v4, v6);
             self.tcp.keep_addresses(|address| self.network.is_ours(address), &mut self.http);
