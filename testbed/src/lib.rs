@@ -1,13 +1,16 @@
-//! What tests and measurements build around the product: network namespaces, joined by virtual Ethernet, and virtual machines.
+//! What tests and measurements build around the product: network namespaces, joined by virtual Ethernet, virtual machines, and
+//! what lies in folders.
 //!
 //! What may enter: what more than one of the tests, the measurements and the chores needs of the machine around them. Nothing of
 //! the product itself.
 #![forbid(unsafe_code)]
 
 mod console;
+mod files;
 mod namespace;
 pub mod qemu;
 mod telnet;
 
+pub use files::files;
 pub use namespace::{Namespace, join, obstacle};
 pub use telnet::Telnet;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+use testbed::files;
 
 use crate::volumes::{self, Shape, Writer};
 
@@ -25,20 +26,7 @@ pub struct Site {
 impl Site {
     /// demofs alone, or with noise.
     pub fn new(with_noise: bool) -> Self {
-        let demofs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demofs");
-        let mut objects = Vec::new();
-        let mut folders = vec![demofs.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    let name = path.strip_prefix(&demofs).unwrap().to_str().unwrap().to_owned();
-                    objects.push((name, fs::read(path).unwrap()));
-                }
-            }
-        }
+        let mut objects = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../demofs")).unwrap();
         if with_noise {
             let noise =
                 CRITICAL_BYTES.iter().map(|&length| (format!("noise/{length}"), volumes::noise(length as u64, length)));

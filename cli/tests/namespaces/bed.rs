@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use testbed::Namespace;
+use testbed::{Namespace, files};
 
 /// The server's end of the interface, over IPv4 and IPv6, as URLs have it.
 pub const SERVERS: [&str; 2] = ["10.0.0.2", "[fd00::2]"];
@@ -47,21 +47,8 @@ pub fn noise(sizes: &[usize]) -> Vec<Object> {
 
 /// The files of `demofs`.
 pub fn demofs() -> Vec<Object> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demofs");
-    let mut objects = Vec::new();
-    let mut folders = vec![root.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
-                objects.push(Object { name, content: fs::read(path).unwrap() });
-            }
-        }
-    }
-    objects
+    let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../demofs")).unwrap();
+    files.into_iter().map(|(name, content)| Object { name, content }).collect()
 }
 
 /// A server, its namespace and what it serves.
