@@ -15,11 +15,13 @@ fn main() {
     let script = format!("-T{}", script.display());
     let arguments = [
         script.as_str(),
+        // The texts of log messages, which stay in the ELF: defmt's build finds a place for this script.
+        "-Tdefmt.x",
         "-static",
         "-no-pie",
         "-nostartfiles",
         "-nostdlib",
-        "-Wl,--build-id=none,--gc-sections,-z,norelro,--no-eh-frame-hdr,-z,noexecstack",
+        "-Wl,--build-id=sha1,--gc-sections,-z,norelro,--no-eh-frame-hdr,-z,noexecstack",
     ];
     for argument in arguments {
         println!("cargo:rustc-link-arg-bin=minicache-kernel={argument}");

@@ -28,12 +28,17 @@
 //! | [`shell`] | µShell: telnet, line editing, the operator's commands |
 //! | [`params`] | a machine's command line: addresses, disks, limits |
 //! | [`platform`] | what an appliance asks of the world under it |
+//! | `log` | log messages: to defmt in the kernel, to the `log` crate in a process |
 //! | [`stats`] | every counter, named once |
 //! | [`appliance`] | the event loop that joins the rooms |
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
 extern crate alloc;
+
+#[macro_use]
+#[forbid(unsafe_code)]
+mod log;
 
 #[forbid(unsafe_code)]
 pub mod appliance;

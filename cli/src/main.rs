@@ -1,4 +1,4 @@
-//! The host command `minicache`: serve a folder or an image, boot a machine that does, pack folders into SHFS images, look into
+//! The host command `minicache`: serve a folder or an image, boot a machine that does and read its log, pack folders into SHFS images, look into
 //! images.
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod pack;
 mod serve;
 mod shfs;
 mod terminal;
+mod trace;
 mod usernet;
 mod volume;
 
@@ -28,6 +29,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Serve a folder or an SHFS volume from a virtual machine (QEMU) that runs MiniCache's kernel.
     Boot(boot::Arguments),
+    /// Show what the kernel of a running machine has logged.
+    Trace(trace::Arguments),
     /// Carry frames between two network interfaces, over a wire that can be bad.
     Bridge(bridge::Arguments),
     /// Make an SHFS image of a folder.
@@ -40,6 +43,7 @@ fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Boot(arguments) => boot::run(arguments),
+        Command::Trace(arguments) => trace::run(arguments),
         Command::Bridge(arguments) => bridge::run(arguments),
         Command::Pack(arguments) => pack::run(arguments),
         Command::Shfs(arguments) => shfs::run(arguments),

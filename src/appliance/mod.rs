@@ -287,6 +287,11 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         let mut any = false;
         while let Some(event) = self.net.event() {
             any = true;
+            match &event {
+                NetEvent::Down => info!("network: the interface is down"),
+                NetEvent::Gone => info!("network: the interface is gone"),
+                NetEvent::Up(capabilities) => info!("network: the interface is up, mtu {}", capabilities.mtu_bytes),
+            }
             match event {
                 NetEvent::Down | NetEvent::Gone => {
                     self.network.device_down();
@@ -346,6 +351,15 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             self.tcp.set_pressure(limited.then_some(chunk_bytes));
         }
         let reset = (0..relief.resets).take_while(|_| self.tcp.reset_slowest(now, &mut self.http)).count();
+        if reset > 0 {
+            debug!("memory is short: {} slow readers are reset", reset);
+        }
+        let resets = self.stats.connections_reset_slowest.get();
+        match relief.limit {
+            Some(true) => info!("memory is short: send queues are limited; {} slow readers were reset so far", resets),
+            Some(false) => info!("memory is enough again; {} slow readers were reset so far", resets),
+            None => {}
+        }
         relief.limit.is_some() || reset > 0
     }
 
@@ -363,6 +377,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
             Phase::Closing { until } => {
                 let silent = self.tcp.connections().next().is_none() && self.network.sessions_are_over();
                 if now >= until || !busy && silent {
+                    info!("stopped");
                     self.phase = Phase::Stopped;
                 }
             }
@@ -411,6 +426,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
         if self.phase != Phase::Running {
             return;
         }
+        info!("shutdown: requests under way may take {}", limit);
         self.phase = Phase::Draining { until: now + limit };
         self.shell.go_down(match self.power {
             Some(Power::Reboot) => "reboots",

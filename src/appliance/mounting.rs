@@ -95,6 +95,7 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
     pub fn unmount(&mut self) {
         self.mount_dropped = self.mount.is_some();
         self.mount_again = false;
+        info!("volume: unmounted");
         self.http.unmount();
     }
 
@@ -131,6 +132,16 @@ impl<N: NetQueue, B: BlockDevice> Appliance<N, B> {
                 Ok(self.http.set_volume(Some(volume))?)
             })
         });
+        match &outcome {
+            None => info!("volume: the mount was given up"),
+            Some(Err(error)) => info!("volume: can't be mounted: {}", error),
+            Some(Ok(())) => {
+                if let Some(volume) = self.http.volume() {
+                    let name = format_args!("{:?}", volume.name);
+                    info!("volume: {} is mounted, {} objects", name, volume.directory.len());
+                }
+            }
+        }
         if core::mem::take(&mut self.mount_again) {
             self.begin_mount();
         } else {

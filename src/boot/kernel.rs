@@ -91,6 +91,7 @@ pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
         mount(&mut appliance, &mut world);
         timeline.mark("file system mount time");
     }
+    info!("MiniCache {} is up and running", env!("CARGO_PKG_VERSION"));
     say!("*** MiniCache is up and running ***");
     timeline.print(world.timer());
     if params.prefetch {
@@ -170,6 +171,7 @@ fn open(found: Vec<Found>, receive: PagePool, stats: &Rc<Stats>, timeline: &mut 
                     if capabilities.checksum { ", checksums" } else { "" },
                     if capabilities.tso4 || capabilities.tso6 { ", segmentation" } else { "" }
                 );
+                info!("network: virtio-net ({}) is found", place);
                 net = Net::Virtio(interface);
             }
             Err(error) => say!("network: virtio-net ({place}) can't be used: {error}"),
@@ -189,6 +191,7 @@ fn open(found: Vec<Found>, receive: PagePool, stats: &Rc<Stats>, timeline: &mut 
                     geometry.bytes() >> 10,
                     if geometry.read_only { ", read-only" } else { "" }
                 );
+                info!("disk {}: virtio-blk ({}) is found, {} KiB", disks.len(), place, geometry.bytes() >> 10);
                 disks.push(Disk::Virtio(disk));
             }
             Err(error) => say!("disk: virtio-blk ({place}) can't be used: {error}"),

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod memory_map;
 pub mod plan;
 pub mod start_info;
+pub mod trace;
 
 #[cfg(feature = "kernel")]
 pub(crate) mod console;

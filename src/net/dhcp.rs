@@ -165,7 +165,13 @@ impl Dhcp {
     pub fn update(&mut self, now: Instant, answer: Option<Answer>, sockets: &mut SocketSet<'static>) -> bool {
         match sockets.get_mut::<Socket<'static>>(self.handle).poll() {
             None => false,
-            Some(Event::Deconfigured) => self.lease.take().is_some(),
+            Some(Event::Deconfigured) => {
+                let lost = self.lease.take();
+                if let Some(lease) = &lost {
+                    warn!("DHCP: the lease of {} is over", lease.address);
+                }
+                lost.is_some()
+            }
             Some(Event::Configured(config)) => {
                 let Some(answer) = answer else { return false };
                 let is_useful = |address: &Ipv4Address| {
@@ -180,6 +186,12 @@ impl Dhcp {
                     expires_at: now + answer.lease,
                 };
                 let uses = |lease: &Lease| (lease.address, lease.router, lease.mtu_bytes);
+                match lease.router {
+                    Some(router) => {
+                        info!("DHCP: {} lends {} for {}, router {}", lease.server, lease.address, answer.lease, router);
+                    }
+                    None => info!("DHCP: {} lends {} for {}", lease.server, lease.address, answer.lease),
+                }
                 let changed = self.lease.as_ref().is_none_or(|before| uses(before) != uses(&lease));
                 self.lease = Some(lease);
                 changed

@@ -1,11 +1,12 @@
 //! Boots MiniCache's kernel in a virtual machine: `minicache boot`.
 //!
 //! What may enter this room: what turns folders, images and addresses into a QEMU that runs, and what brings it to an end in
-//! order. `disks` finds or packs what the machine's disks show, `kernel` finds the ELF, `parameters` makes its command line, `qemu`
-//! makes QEMU's, and `supervise` waits for the end.
+//! order. `disks` finds or packs what the machine's disks show, `kernel` finds the ELF, `parameters` makes its command line,
+//! `monitor` finds a place for QEMU's monitor, `qemu` makes QEMU's command line, and `supervise` waits for the end.
 
 mod disks;
-mod kernel;
+pub mod kernel;
+mod monitor;
 mod parameters;
 mod qemu;
 mod supervise;
@@ -19,6 +20,7 @@ use anyhow::{Context, bail};
 
 use crate::terminal::{say, warn};
 use crate::usernet::{Listener, Purpose};
+use monitor::MonitorAt;
 use parameters::Parameters;
 use qemu::{Forward, Machine, Vm};
 
@@ -71,6 +73,11 @@ pub struct Arguments {
     #[arg(long, default_value = "tcg")]
     accel: String,
 
+    /// The socket of QEMU's monitor, for `minicache trace`, or "none". Whoever can reach it controls the machine. Default: one in
+    /// a temporary folder that only this user can enter
+    #[arg(long, value_name = "SOCKET", value_parser = monitor::parse)]
+    monitor: Option<MonitorAt>,
+
     /// Have the machine ask for its IPv4 address by DHCP, instead of giving it one
     #[arg(long)]
     dhcp: bool,
@@ -114,7 +121,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("can't handle signals")?;
     }
-    let disks = disks::prepare(&arguments.paths, &interrupted)?;
+    // Until the machine has ended.
+    let temporary = tempfile::Builder::new().prefix("minicache-boot-").tempdir().context("no temporary folder")?;
+    let monitor = monitor::place(arguments.monitor, temporary.path())?;
+    let disks = disks::prepare(&arguments.paths, temporary.path(), &interrupted)?;
     let vm = Vm {
         machine: arguments.machine,
         accel: &arguments.accel,
@@ -125,6 +135,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         writable_disk: parameters.writable_disk,
         guest: parameters.address,
         forwards: &forwards,
+        monitor: monitor.as_deref(),
     };
     let command = vm.command()?;
     say(&format!("Booting {} in QEMU:", disks.title));
@@ -133,6 +144,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     if let Some(at) = shell {
         say(&format!("  shell: telnet {} {}", reachable(at).ip(), at.port()));
+    }
+    if let Some(socket) = &monitor {
+        say(&format!("  log: minicache trace --monitor {}", socket.display()));
     }
     say("Press Ctrl-C to halt the machine, and again to end it at once.");
     supervise::run(command, shell.map(reachable), &interrupted)

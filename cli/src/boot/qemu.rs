@@ -50,6 +50,8 @@ pub struct Vm<'a> {
     /// The machine's IPv4 address.
     pub guest: Ipv4Addr,
     pub forwards: &'a [Forward],
+    /// The socket of QEMU's monitor.
+    pub monitor: Option<&'a Path>,
 }
 
 impl Vm<'_> {
@@ -93,6 +95,12 @@ impl Vm<'_> {
         command.arg("-netdev").arg(network);
         let rom = if self.machine == Machine::Q35 { ",romfile=" } else { "" };
         command.args(["-device", &format!("virtio-net-{bus},netdev=net0{rom}")]);
+        if let Some(socket) = self.monitor {
+            let mut monitor = OsString::from("unix:");
+            monitor.push(escaped(socket));
+            monitor.push(",server=on,wait=off");
+            command.arg("-qmp").arg(monitor);
+        }
         command.arg("-kernel").arg(self.kernel).args(["-append", self.command_line]);
         Ok(command)
     }
@@ -147,6 +155,7 @@ mod tests {
             writable_disk: Some(1),
             guest: Ipv4Addr::new(10, 0, 2, 15),
             forwards: &forwards,
+            monitor: None,
         };
         let microvm = words(&vm);
         let has = |words: &[String], wanted: &[&str]| words.windows(wanted.len()).any(|window| window == wanted);
@@ -158,8 +167,11 @@ mod tests {
         let network = "user,id=net0,hostfwd=tcp:127.0.0.1:8080-10.0.2.15:80,hostfwd=tcp:0.0.0.0:2323-10.0.2.15:23";
         assert!(has(&microvm, &["-netdev", network]), "{microvm:?}");
 
+        assert!(!microvm.contains(&"-qmp".to_owned()), "{microvm:?}");
+        vm.monitor = Some(Path::new("/m,n"));
         vm.machine = Machine::Q35;
         let q35 = words(&vm);
+        assert!(has(&q35, &["-qmp", "unix:/m,,n,server=on,wait=off"]), "{q35:?}");
         assert!(has(&q35, &["-M", "q35"]) && has(&q35, &["-device", "virtio-blk-pci,drive=disk1"]), "{q35:?}");
 
         let many = vec![PathBuf::from("x"); 8];

@@ -7,6 +7,7 @@ use super::cpu::{self, in8, in32, out8, time_stamp};
 use super::interrupts::FIRST_VECTOR;
 use crate::boot::acpi::PmTimer;
 use crate::boot::clock::{Calibration, Clock, Reference, Sample};
+use crate::boot::logger;
 
 /// The vector of the local APIC's timer.
 const TIMER_VECTOR: u8 = FIRST_VECTOR;
@@ -164,8 +165,10 @@ impl Beginning {
         self.apic.start_count(0);
         let alarm =
             if self.has_deadline { Alarm::Deadline } else { Alarm::Count { apic: self.apic, apic_hz: apic_hz.max(1) } };
+        let clock = Clock::new(self.apic_began, frequency_hz);
+        logger::set_clock(clock);
         Timer {
-            clock: Clock::new(self.apic_began, frequency_hz),
+            clock,
             alarm,
             refinement: (origin == Origin::Measured).then_some((self.reference, self.calibration)),
             refine_at_us: FIRST_REFINEMENT_US,
@@ -252,7 +255,10 @@ impl Timer {
         let sample = timer.sample();
         self.refine_at_us = self.refine_at_us.saturating_mul(REFINEMENT_STEP);
         match calibration.refine(sample, self.clock.frequency_hz()) {
-            Some(frequency_hz) => self.clock.set_frequency(sample.ticks, frequency_hz),
+            Some(frequency_hz) => {
+                self.clock.set_frequency(sample.ticks, frequency_hz);
+                logger::set_clock(self.clock);
+            }
             None => self.refinement = None,
         }
         if self.refine_at_us > LAST_REFINEMENT_US {

@@ -106,6 +106,8 @@ pub struct ChunkCache {
     /// One bit a disk.
     down: u64,
     exhausted: Exhausted,
+    /// A read has failed since the latest [`ChunkCache::attach`].
+    has_failed: bool,
 }
 
 #[derive(Default)]
@@ -135,6 +137,7 @@ impl ChunkCache {
             batches: Batches::new(),
             down: 0,
             exhausted: Exhausted::default(),
+            has_failed: false,
         }
     }
 
@@ -153,6 +156,7 @@ impl ChunkCache {
             assert!(member.disk < MAX_DISKS, "disk {} of a layout", member.disk);
             self.down &= !(1 << member.disk);
         }
+        self.has_failed = false;
         let index = self.sources.iter().position(|source| source.layout.is_none()).unwrap_or_else(|| {
             self.sources.push(Source::default());
             self.sources.len() - 1
@@ -394,11 +398,19 @@ impl ChunkCache {
                 })
             }
         };
+        match event {
+            BlockEvent::Up(geometry) if up => info!("disk {}: up, {} sectors", disk, geometry.sectors),
+            BlockEvent::Up(geometry) => {
+                warn!("disk {}: up with {} sectors, and not the disk that is mounted", disk, geometry.sectors);
+            }
+            BlockEvent::Down => info!("disk {}: down", disk),
+            BlockEvent::Gone => info!("disk {}: gone", disk),
+        }
         self.down = self.down & !(1 << disk) | u64::from(!up) << disk;
     }
 
     fn finish_batches(&mut self) {
-        let Self { batches, entries, waiters, stats, .. } = self;
+        let Self { batches, entries, waiters, stats, has_failed, .. } = self;
         batches.finish(entries, waiters, |entries, waiters, index, outcome| {
             let chunk = entries.get(index).chunk;
             match outcome {
@@ -411,6 +423,12 @@ impl ChunkCache {
                 Outcome::Again => entries.requeue_alone(index),
                 Outcome::Failed(error) => {
                     stats.cache_read_errors.increment();
+                    // Whoever asks for it again and again must not have us write all the time.
+                    if core::mem::replace(has_failed, true) {
+                        debug!("chunk {} can't be read: {}", chunk, error);
+                    } else {
+                        warn!("chunk {} can't be read: {} (others that follow are only counted)", chunk, error);
+                    }
                     waiters.wake_all(index, Err(ReadError { chunk, error }));
                     entries.remove(index);
                 }

@@ -116,8 +116,12 @@ impl PlannedFile {
     /// Tells the log why the file can't be read, the first time loudly.
     pub fn report(&self, error: &io::Error) {
         let first = !self.reported.swap(true, Ordering::Relaxed);
-        let level = if first { log::Level::Warn } else { log::Level::Debug };
-        log::log!(level, "can't read {:?}: {error}", self.folder.path.join(&self.path));
+        let path = self.folder.path.join(&self.path);
+        if first {
+            warn!("can't read {}: {}", format_args!("{path:?}"), error);
+        } else {
+            debug!("can't read {}: {}", format_args!("{path:?}"), error);
+        }
     }
 }
 
@@ -220,7 +224,7 @@ impl OpenFile {
     pub fn report(&self, error: &io::Error) {
         match &self.planned {
             Some(planned) => planned.report(error),
-            None => log::warn!("a disk image fails: {error}"),
+            None => warn!("a disk image fails: {}", error),
         }
     }
 }

@@ -174,7 +174,7 @@ impl<T: Transport, U: Copy> Life<T, U> {
         self.faults += 1;
         self.work = 0;
         let kind = self.kind.name();
-        log::warn!("{kind}: {error}: the device is reset (fault {} of {MAX_FAULTS} in a row)", self.faults);
+        warn!("{}: {}: the device is reset (fault {} of {} in a row)", kind, error, self.faults, MAX_FAULTS);
         self.stop();
     }
 
@@ -208,8 +208,8 @@ impl<T: Transport, U: Copy> Life<T, U> {
     pub fn give_up(&mut self, error: Option<VirtioError>) {
         let kind = self.kind.name();
         match error {
-            Some(error) => log::error!("{kind}: {error}: the device is given up"),
-            None => log::error!("{kind}: {MAX_FAULTS} faults in a row: the device is given up"),
+            Some(error) => error!("{}: {}: the device is given up", kind, error),
+            None => error!("{}: {} faults in a row: the device is given up", kind, MAX_FAULTS),
         }
         self.state = State::Gone;
         self.link.gone();

@@ -154,7 +154,7 @@ impl Tap {
             // Not in this namespace: deleted, or moved to another one, where it works as before.
             Ok(None) if open::is_deleted(self.device.as_fd()) => self.signals.gone.set(true),
             Ok(None) => {}
-            Err(error) => log::debug!("can't look at the interface again, and take it as it was: {error}"),
+            Err(error) => debug!("can't look at the interface again, and take it as it was: {}", error),
         }
     }
 
@@ -177,15 +177,16 @@ impl Tap {
             // Administratively down.
             Errno::IO => Ok(()),
             error if frame_bytes > FRAME_BYTES => {
-                log::info!(
-                    "the kernel takes no frame of {frame_bytes} bytes ({error}): none beyond {FRAME_BYTES} from now on"
+                info!(
+                    "the kernel takes no frame of {} bytes ({}): none beyond {} from now on",
+                    frame_bytes, error, FRAME_BYTES
                 );
                 self.no_big_frames = true;
                 self.capabilities.max_frame_bytes = FRAME_BYTES;
                 Err(Full)
             }
             error => {
-                log::debug!("the kernel lost a frame of {frame_bytes} bytes: {error}");
+                debug!("the kernel lost a frame of {} bytes: {}", frame_bytes, error);
                 Ok(())
             }
         }
