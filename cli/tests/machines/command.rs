@@ -19,7 +19,7 @@ fn minicache() -> Command {
 }
 
 /// `minicache boot` that runs; killed when dropped.
-struct Boot {
+pub struct Boot {
     child: Child,
     stdout: BufReader<ChildStdout>,
     stderr: ChildStderr,
@@ -28,7 +28,7 @@ struct Boot {
 
 impl Boot {
     /// Boots; whatever is temporary goes into `temporary`.
-    fn start(temporary: &Path, arguments: &[&str], parameters: &[&str]) -> Self {
+    pub fn start(temporary: &Path, arguments: &[&str], parameters: &[&str]) -> Self {
         let mut command = minicache();
         command.arg("boot").args(["--listen", "127.0.0.1:0", "--shell", "127.0.0.1:0"]).args(arguments);
         command.arg("--").args(parameters).env("TMPDIR", temporary);
@@ -38,7 +38,7 @@ impl Boot {
     }
 
     /// Waits for a line with this text.
-    fn wait_for(&mut self, text: &str) -> String {
+    pub fn wait_for(&mut self, text: &str) -> String {
         loop {
             let mut line = String::new();
             if self.stdout.read_line(&mut line).unwrap() == 0 {
@@ -53,12 +53,12 @@ impl Boot {
         }
     }
 
-    fn interrupt(&self) {
+    pub fn interrupt(&self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
     }
 
     /// Waits for the end: whether it was in order, and what was said meanwhile.
-    fn finish(mut self) -> (bool, String) {
+    pub fn finish(mut self) -> (bool, String) {
         let mut said = String::new();
         self.stdout.read_to_string(&mut said).unwrap();
         self.stderr.read_to_string(&mut said).unwrap();

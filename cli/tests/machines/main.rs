@@ -11,6 +11,7 @@ mod matrix;
 mod pairwise;
 mod parameters;
 mod site;
+mod trace;
 #[path = "../../../tests/volumes/mod.rs"]
 mod volumes;
 mod world;
