@@ -105,7 +105,7 @@ mod tests {
         });
         let outcome = Monitor::connect(&socket).and_then(|mut monitor| monitor.memory(0, 1));
         monitor.join().unwrap();
-        format!("{:#}", outcome.err().expect("none of these writes memory"))
+        format!("{:#}", outcome.expect_err("none of these writes memory"))
     }
 
     #[test]
