@@ -40,6 +40,18 @@ fn too_little_memory_is_said() {
 }
 
 #[test]
+fn a_processor_that_may_execute_data_is_refused() {
+    let Some(kernel) = kernel() else { return };
+    let mut guest = Guest::new(&kernel);
+    guest.processor = "max,-nx".to_owned();
+    let mut world = World::boot(guest, None, "");
+    world.wait_for("the processor can't forbid to execute data (NX)");
+    let status = world.running.wait_for_end();
+    let status = world.check(status);
+    world.assert(status == FAILED, &format!("QEMU's status is {status}"));
+}
+
+#[test]
 fn parameters_that_make_no_sense_are_refused() {
     let Some(kernel) = kernel() else { return };
     for (parameters, message) in [

@@ -114,6 +114,8 @@ pub struct Features {
     pub rdrand: bool,
     /// RDSEED.
     pub rdseed: bool,
+    /// Pages that can't be executed.
+    pub no_execute: bool,
     /// Pages of 1 GiB.
     pub huge_pages: bool,
     /// The local APIC's timer takes a time stamp as its deadline.
@@ -158,6 +160,7 @@ impl Features {
             avx,
             rdrand: basic.ecx & 1 << 30 != 0,
             rdseed: structured & 1 << 18 != 0,
+            no_execute: extended & 1 << 20 != 0,
             huge_pages: extended & 1 << 26 != 0,
             tsc_deadline: basic.ecx & 1 << 24 != 0,
             hypervisor: basic.ecx & 1 << 31 != 0,

@@ -57,9 +57,18 @@ unsafe extern "C" fn pvh_entry() {
         "mov cr3, eax",
         "mov eax, {cr4}",
         "mov cr4, eax",
+        // EFER's no-execute bit, where the processor has it: elsewhere it must not be set.
+        "mov esi, ebx",
+        "mov eax, {extended_features}",
+        "cpuid",
+        "mov ebx, esi",
+        "mov esi, edx",
+        "and esi, {feature_no_execute}",
+        "shr esi, {feature_to_efer}",
         "mov ecx, {efer}",
         "rdmsr",
-        "or eax, {efer_bits}",
+        "or eax, esi",
+        "or eax, {efer_long_mode}",
         "wrmsr",
         "mov eax, {cr0}",
         "mov cr0, eax",
@@ -78,7 +87,10 @@ unsafe extern "C" fn pvh_entry() {
         table = const PRESENT | WRITABLE,
         cr4 = const CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT,
         efer = const EFER,
-        efer_bits = const EFER_LONG_MODE | EFER_NO_EXECUTE,
+        efer_long_mode = const EFER_LONG_MODE,
+        extended_features = const EXTENDED_FEATURES,
+        feature_no_execute = const FEATURE_NO_EXECUTE,
+        feature_to_efer = const FEATURE_NO_EXECUTE.trailing_zeros() - EFER_NO_EXECUTE.trailing_zeros(),
         cr0 = const CR0_PAGING | CR0_WRITE_PROTECT | CR0_NUMERIC_ERROR | CR0_MONITOR | CR0_PROTECTED,
         gdt = sym BOOT_GDT,
         code = const CODE_SELECTOR,
@@ -97,6 +109,9 @@ const CR4_OSXMMEXCPT: u32 = 1 << 10;
 const EFER: u32 = 0xc000_0080;
 const EFER_LONG_MODE: u32 = 1 << 8;
 const EFER_NO_EXECUTE: u32 = 1 << 11;
+/// CPUID leaf, and its bit in `edx`.
+const EXTENDED_FEATURES: u32 = 0x8000_0001;
+const FEATURE_NO_EXECUTE: u32 = 1 << 20;
 
 /// The first 64-bit code: no data segments, a stack, and on to Rust.
 #[unsafe(naked)]

@@ -34,6 +34,10 @@ pub extern "C" fn start(info_address: u32) -> ! {
     segments::initialise();
     interrupts::initialise();
     let features = Features::enable();
+    // Without it the page tables' bit for it is an error, those in force among them: nothing but this code may be touched yet.
+    if !features.no_execute {
+        panic!("the processor can't forbid to execute data (NX), or was told not to: give the machine one that can");
+    }
     // SAFETY: the entry's page tables are in force, and what the hypervisor has written is reserved below.
     let memory = unsafe { BootMemory::new() };
     let (info, mut map) = match memory_map(&memory, info_address.into()) {
