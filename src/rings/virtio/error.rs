@@ -14,6 +14,8 @@ pub enum VirtioError {
     StuckInReset,
     /// It did not accept a subset of the features that it offered.
     FeaturesRefused,
+    /// It wants its driver to know of an IOMMU (VIRTIO_F_ACCESS_PLATFORM), and nothing here does.
+    BehindIommu,
     /// It lacks a feature without which nothing works here; the name is the specification's.
     MissingFeature(&'static str),
     /// It has no such queue, or one too small to be of use.
@@ -60,6 +62,9 @@ impl fmt::Display for VirtioError {
             }
             Self::StuckInReset => f.write_str("the device does not finish its reset"),
             Self::FeaturesRefused => f.write_str("the device refuses features that it offered"),
+            Self::BehindIommu => f.write_str(
+                "the device wants an IOMMU to be set up for it (VIRTIO_F_ACCESS_PLATFORM): start it with iommu_platform=off",
+            ),
             Self::MissingFeature(name) => write!(f, "the device does not offer {name}, which is needed"),
             Self::NoQueue { queue, entries: 0 } => write!(f, "the device has no queue {queue}"),
             Self::NoQueue { queue, entries } => write!(f, "queue {queue} has only {entries} entries"),

@@ -42,3 +42,5 @@ pub const INDIRECT_DESC: u64 = 1 << 28;
 pub const EVENT_IDX: u64 = 1 << 29;
 /// The device follows virtio 1.0 or later.
 pub const VERSION_1: u64 = 1 << 32;
+/// The device reaches memory as the platform says, by way of an IOMMU perhaps.
+pub const ACCESS_PLATFORM: u64 = 1 << 33;

@@ -6,7 +6,7 @@
 
 use alloc::rc::Rc;
 
-use super::features::{ANY_LAYOUT, EVENT_IDX, INDIRECT_DESC, VERSION_1};
+use super::features::{ACCESS_PLATFORM, ANY_LAYOUT, EVENT_IDX, INDIRECT_DESC, VERSION_1};
 use super::queue::{Publication, SplitQueue};
 use super::transport::{Transport, status};
 use super::{DeviceKind, VirtioError};
@@ -94,7 +94,8 @@ impl<T: Transport, U: Copy> Life<T, U> {
             let agreed = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
             self.transport.set_status(agreed);
             if self.transport.status() & status::FEATURES_OK == 0 {
-                return Err(VirtioError::FeaturesRefused);
+                let iommu = offered & ACCESS_PLATFORM != 0;
+                return Err(if iommu { VirtioError::BehindIommu } else { VirtioError::FeaturesRefused });
             }
         }
         Ok(features)

@@ -245,6 +245,9 @@ fn what_cannot_be_used_says_why() {
     let refusing = make(EVERYTHING, &config, &[256, 256]);
     refusing.0.borrow_mut().refuses = true;
     assert_eq!(refuse(refusing), Some(VirtioError::FeaturesRefused));
+    let translated = make(EVERYTHING | ACCESS_PLATFORM, &config, &[256, 256]);
+    translated.0.borrow_mut().refuses = true;
+    assert_eq!(refuse(translated), Some(VirtioError::BehindIommu));
     let disk = Fake::new(2, false, EVERYTHING, &config, &[256, 256]);
     assert_eq!(refuse(disk), Some(VirtioError::WrongDevice { found: 2 }));
 }
