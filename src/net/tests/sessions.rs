@@ -191,6 +191,18 @@ fn the_fifth_client_is_told_and_sessions_are_used_again() {
 }
 
 #[test]
+fn a_line_may_lie_on_both_ends_of_the_receive_buffer() {
+    let mut shell = Shell::new();
+    let client = shell.connect();
+    shell.world.client.read(client);
+    for length in [700, 699, 701, 1000, 512, 3].into_iter().cycle().take(60) {
+        let mut line: Vec<u8> = (0..length).map(|i| b'a' + (i % 26) as u8).collect();
+        line.push(b'\n');
+        assert_eq!(shell.say(client, &line), line[..length]);
+    }
+}
+
+#[test]
 fn output_waits_for_the_client_and_survives_its_half_close() {
     let mut shell = Shell::new();
     let client = shell.connect();
