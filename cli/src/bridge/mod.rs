@@ -82,8 +82,8 @@ impl Bridge {
         let mut seeds = [[0; 6]; 2];
         seeds.iter_mut().try_for_each(|seed| getrandom::fill(seed)).context("the system gives no random numbers")?;
         let stats: [Rc<Stats>; 2] = Default::default();
-        let a = Tap::open(&names[0], seeds[0], stats[0].clone())?;
-        let b = Tap::open(&names[1], seeds[1], stats[1].clone())?;
+        let a = Tap::open_wire(&names[0], seeds[0], stats[0].clone())?;
+        let b = Tap::open_wire(&names[1], seeds[1], stats[1].clone())?;
         let watches = [a.watch(), b.watch()];
         let (signals, sender) = UnixStream::pair().context("can't watch signals")?;
         for signal in [SIGINT, SIGTERM] {
@@ -206,7 +206,7 @@ fn describe(direction: &str, from: &Stats, to: &Stats, failures: &Failures) -> S
     let mut line = format!("{direction}: {came} frames came in, {went} went out with {bytes}");
     let failures = [
         (failures.refused, "that the interface had no room for"),
-        (failures.too_long, "longer than the interface's MTU"),
+        (failures.too_long, "longer than a frame may be"),
         (failures.malformed, "that make no sense"),
     ];
     for (count, what) in failures.iter().filter(|(count, _)| *count > 0) {

@@ -18,8 +18,9 @@ impl Drop for Ended {
     }
 }
 
-/// Fetches an object through a bridge with this impairment, from a server of Linux's TCP, and pings.
-fn linux_hears_linux_through(impairment: &str, bytes: usize) {
+/// Fetches an object through a bridge with this impairment, from a server of Linux's TCP, and pings with the longest packets. The
+/// interfaces get their MTU when the bridge is there, and one is in another namespace.
+fn linux_hears_linux_through(impairment: &str, mtu_bytes: usize, bytes: usize) {
     if is_impossible(&["curl", "ip", "ping"]) {
         return;
     }
@@ -31,9 +32,11 @@ fn linux_hears_linux_through(impairment: &str, bytes: usize) {
     near.run("ip", &["link", "set", "far", "netns", &far.pid().to_string()]).unwrap();
     for (namespace, end, address) in [(&near, "near", "10.0.0.1/24"), (&far, "far", "10.0.0.2/24")] {
         namespace.run("ip", &["address", "add", address, "dev", end]).unwrap();
-        namespace.run("ip", &["link", "set", end, "up"]).unwrap();
+        namespace.run("ip", &["link", "set", end, "mtu", &mtu_bytes.to_string(), "up"]).unwrap();
     }
-    near.run("ping", &["-c", "20", "-i", "0.05", "-W", "5", "10.0.0.2"]).unwrap();
+    // Without the headers of IPv4 and ICMP.
+    let ping_bytes = (mtu_bytes - 28).to_string();
+    near.run("ping", &["-c", "20", "-i", "0.05", "-W", "5", "-M", "do", "-s", &ping_bytes, "10.0.0.2"]).unwrap();
 
     let temporary = tempfile::tempdir().unwrap();
     let object = noise(&[bytes]).remove(0);
@@ -62,10 +65,16 @@ fn linux_hears_linux_through(impairment: &str, bytes: usize) {
 
 #[test]
 fn a_clean_bridge() {
-    linux_hears_linux_through("loss=0%", 50_000_000);
+    linux_hears_linux_through("loss=0%", 1500, 50_000_000);
+}
+
+#[test]
+fn a_bridge_for_jumbo_frames() {
+    linux_hears_linux_through("seed=1", 9000, 50_000_000);
+    linux_hears_linux_through("tx.duplicate=1%", 20_000, 10_000_000);
 }
 
 #[test]
 fn a_bad_bridge() {
-    linux_hears_linux_through("loss=1%,reorder=1%,duplicate=1%,corrupt=1%,delay=2ms,seed=1", 1_000_000);
+    linux_hears_linux_through("loss=1%,reorder=1%,duplicate=1%,corrupt=1%,delay=2ms,seed=1", 1500, 1_000_000);
 }

@@ -42,6 +42,10 @@ use link::{Link, LinkSocket};
 /// Longest head in bytes: an unsegmented frame of the largest usual MTU, 9,000.
 const HEAD_BYTES: usize = 9014;
 
+/// Largest MTU in bytes that a TAP interface may have, and the frame that belongs to it.
+const LARGEST_MTU_BYTES: u16 = u16::MAX - 14;
+const LONGEST_HEAD_BYTES: usize = u16::MAX as usize;
+
 /// Longest super-frame in bytes: what 16 bits count, and what is of use beyond that.
 const FRAME_BYTES: usize = u16::MAX as usize;
 const BIG_FRAME_BYTES: usize = 256 << 10;
@@ -99,6 +103,8 @@ pub struct Tap {
     /// What the last `Up` said; `None` while the device is down.
     announced: Option<Capabilities>,
     told_gone: bool,
+    /// It is a wire's end: the interface's MTU does not matter.
+    is_wire: bool,
     /// The kernel has refused a frame beyond 64 KiB, or knows none.
     no_big_frames: bool,
     /// The last `receive` stopped at its budget.
@@ -114,8 +120,21 @@ impl Tap {
     /// # Errors
     /// Where there is no such interface to be had; they say why, and what to do.
     pub fn open(name: &str, address_seed: [u8; 6], stats: Rc<Stats>) -> Result<Self, TapError> {
+        Self::open_as(name, address_seed, stats, false)
+    }
+
+    /// As [`Tap::open`], for who carries other hosts' frames: any that an interface of whatever MTU sends. What the host's side
+    /// has for an MTU does not matter, and can't be known once the interface is in another network namespace.
+    ///
+    /// # Errors
+    /// As [`Tap::open`].
+    pub fn open_wire(name: &str, address_seed: [u8; 6], stats: Rc<Stats>) -> Result<Self, TapError> {
+        Self::open_as(name, address_seed, stats, true)
+    }
+
+    fn open_as(name: &str, address_seed: [u8; 6], stats: Rc<Stats>, is_wire: bool) -> Result<Self, TapError> {
         let open::Opened { device, socket, link } = open::open(name)?;
-        let capabilities = capabilities(hardware_address(address_seed), link, false);
+        let capabilities = capabilities(hardware_address(address_seed), link, is_wire, false);
         Ok(Self {
             device,
             link: socket,
@@ -123,6 +142,7 @@ impl Tap {
             capabilities,
             announced: None,
             told_gone: false,
+            is_wire,
             no_big_frames: false,
             unread: false,
             buffer: ReceiveBuffer::new(),
@@ -149,7 +169,8 @@ impl Tap {
     fn refresh(&mut self) {
         match self.link.ask() {
             Ok(Some(link)) => {
-                self.capabilities = capabilities(self.capabilities.hardware_address, link, self.no_big_frames);
+                let address = self.capabilities.hardware_address;
+                self.capabilities = capabilities(address, link, self.is_wire, self.no_big_frames);
             }
             // Not in this namespace: deleted, or moved to another one, where it works as before.
             Ok(None) if open::is_deleted(self.device.as_fd()) => self.signals.gone.set(true),
@@ -199,14 +220,14 @@ fn hardware_address(mut seed: [u8; 6]) -> [u8; 6] {
     seed
 }
 
-fn capabilities(hardware_address: [u8; 6], link: Link, no_big_frames: bool) -> Capabilities {
+fn capabilities(hardware_address: [u8; 6], link: Link, is_wire: bool, no_big_frames: bool) -> Capabilities {
     let big = link.big_ipv4 && !no_big_frames;
     Capabilities {
         hardware_address,
-        mtu_bytes: link.mtu_bytes,
+        mtu_bytes: if is_wire { LARGEST_MTU_BYTES } else { link.mtu_bytes },
         max_slots: MAX_SLOTS,
         max_frame_bytes: if big { BIG_FRAME_BYTES } else { FRAME_BYTES },
-        head_bytes: HEAD_BYTES,
+        head_bytes: if is_wire { LONGEST_HEAD_BYTES } else { HEAD_BYTES },
         checksum: true,
         tso4: true,
         tso6: true,
