@@ -97,6 +97,8 @@ pub enum NetworkConfigError {
     Neighbour(StaticNeighbour),
     /// The gateway can't be reached without a gateway.
     Unreachable(IpAddress),
+    /// The gateway is this host.
+    OwnGateway(IpAddress),
     /// A port is 0.
     PortZero,
     /// µShell and the served port are the same.
@@ -128,6 +130,9 @@ impl fmt::Display for NetworkConfigError {
                 f,
                 "the gateway {gateway} is in none of the interface's networks: correct it, or an address's prefix length"
             ),
+            Self::OwnGateway(gateway) => {
+                write!(f, "the gateway {gateway} is the interface's own address: name the router, or leave it out")
+            }
             Self::PortZero => f.write_str("port 0 can't be served: choose one from 1 to 65535"),
             Self::PortTwice(port) => {
                 write!(f, "port {port} is given to both the web server and the shell: choose two ports")
@@ -189,6 +194,9 @@ impl NetworkConfig {
         if !gateway.is_unicast() {
             return Err(NetworkConfigError::NotAHost(gateway));
         }
+        if self.addresses.iter().any(|cidr| cidr.address() == gateway) {
+            return Err(NetworkConfigError::OwnGateway(gateway));
+        }
         match anywhere || self.addresses.iter().any(|cidr| cidr.contains_addr(&gateway)) {
             true => Ok(()),
             false => Err(NetworkConfigError::Unreachable(gateway)),
@@ -246,6 +254,9 @@ mod tests {
         let mut far = config(&["10.0.0.1/24"]);
         far.gateway_v4 = Some(Ipv4Address::new(10, 0, 1, 1));
         assert!(far.validate().unwrap_err().to_string().contains("10.0.1.1"));
+
+        far.gateway_v4 = Some(Ipv4Address::new(10, 0, 0, 1));
+        assert_eq!(far.validate(), Err(NetworkConfigError::OwnGateway("10.0.0.1".parse().unwrap())));
 
         let mut ports = config(&["10.0.0.1/24"]);
         ports.shell_port = Some(80);
