@@ -5,6 +5,7 @@
 
 mod access_log;
 mod live;
+mod log;
 mod report;
 mod server;
 mod sockets;
@@ -135,6 +136,7 @@ fn disk_waker(registry: &Registry, token: Token) -> anyhow::Result<Wake> {
 
 /// Runs `minicache serve`.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    log::initialise();
     let least = MIN_CACHE_BYTES >> 20;
     ensure!(
         (least..=MAX_CACHE_MIB).contains(&arguments.cache_mib),

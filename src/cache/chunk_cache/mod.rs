@@ -423,8 +423,8 @@ impl ChunkCache {
                 Outcome::Again => entries.requeue_alone(index),
                 Outcome::Failed(error) => {
                     stats.cache_read_errors.increment();
-                    // Whoever asks for it again and again must not have us write all the time.
-                    if core::mem::replace(has_failed, true) {
+                    // Whoever asks for it again and again must not have us write all the time; and change is no fault.
+                    if error == BlockError::Changed || core::mem::replace(has_failed, true) {
                         debug!("chunk {} can't be read: {}", chunk, error);
                     } else {
                         warn!("chunk {} can't be read: {} (others that follow are only counted)", chunk, error);

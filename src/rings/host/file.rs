@@ -113,12 +113,12 @@ impl PlannedFile {
         Ok(OpenFile { file, planned: Some(self.clone()), waits: AtomicBool::new(false) })
     }
 
-    /// Tells the log why the file can't be read, the first time loudly.
+    /// Tells the log why the file can't be read, the first time loudly. It is no fault: whoever shows the folder plans it anew.
     pub fn report(&self, error: &io::Error) {
         let first = !self.reported.swap(true, Ordering::Relaxed);
         let path = self.folder.path.join(&self.path);
         if first {
-            warn!("can't read {}: {}", format_args!("{path:?}"), error);
+            info!("can't read {}: {}", format_args!("{path:?}"), error);
         } else {
             debug!("can't read {}: {}", format_args!("{path:?}"), error);
         }
