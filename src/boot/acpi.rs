@@ -123,8 +123,10 @@ impl Acpi {
     fn read_pci_config(&mut self, table: &[u8]) {
         const FIRST_ENTRY: usize = 44;
         let entry = table.get(FIRST_ENTRY..).unwrap_or_default();
-        if let (Some(address), Some(&[first_bus, last_bus])) = (field64(entry, 0), entry.get(10..12)) {
-            self.pci_config = Some(PciConfigFact { address, first_bus, last_bus });
+        if let (Some(base), Some(&[first_bus, last_bus])) = (field64(entry, 0), entry.get(10..12)) {
+            // The base is that of bus 0, whether it is among them or not.
+            let address = base.checked_add(u64::from(first_bus) << 20);
+            self.pci_config = address.map(|address| PciConfigFact { address, first_bus, last_bus });
         }
     }
 
@@ -319,7 +321,7 @@ mod tests {
         controllers.extend_from_slice(&[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]);
         controllers.extend_from_slice(&[1, 12, 1, 0, 0, 0, 0xc1, 0xfe, 24, 0, 0, 0]);
         memory.add_table(0x2000, b"APIC", &controllers);
-        memory.add_table(0x3000, b"MCFG", &body(60, &[(44, &0xb000_0000_u64.to_le_bytes()), (54, &[0, 255])]));
+        memory.add_table(0x3000, b"MCFG", &body(60, &[(44, &0xb000_0000_u64.to_le_bytes()), (54, &[2, 255])]));
         memory.add_table(0x4000, b"FACP", fixed);
         memory.add_table(0x5000, b"DSDT", description);
         memory
@@ -345,7 +347,7 @@ mod tests {
         let controllers = [(0xfec0_0000, 0), (0xfec1_0000, 24)];
         let controllers = controllers.map(|(address, first_line)| IoApicFact { address, first_line });
         assert_eq!(acpi.io_apics.as_slice(), controllers);
-        let config = PciConfigFact { address: 0xb000_0000, first_bus: 0, last_bus: 255 };
+        let config = PciConfigFact { address: 0xb020_0000, first_bus: 2, last_bus: 255 };
         assert_eq!(acpi.pci_config, Some(config));
         assert_eq!(acpi.pm_timer, Some(PmTimer { port: 0x608, is_wide: false }));
         assert_eq!(acpi.switch_off, Some(SwitchOff::Pm1 { port_a: 0x604, port_b: 0, sleep_type: 5 }));

@@ -55,6 +55,18 @@ fn factor(frequency_hz: u64) -> u64 {
     (u128::from(US_PER_S) << SHIFT).div_ceil(u128::from(frequency_hz)) as u64
 }
 
+/// The frequency of a time stamp counter as `cpuid` says it (leaf 0x15: a crystal's frequency, and the counter's ratio to it).
+/// `None` if it says nothing, or what no counter has.
+pub fn crystal_frequency(denominator: u32, numerator: u32, crystal_hz: u32) -> Option<u64> {
+    let frequency_hz = (u64::from(crystal_hz) * u64::from(numerator)).checked_div(denominator.into())?;
+    plausible(frequency_hz)
+}
+
+/// A frequency that somebody says, if it may be true.
+pub fn plausible(frequency_hz: u64) -> Option<u64> {
+    PLAUSIBLE_HZ.contains(&frequency_hz).then_some(frequency_hz)
+}
+
 /// A timer of known frequency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference {
@@ -126,7 +138,7 @@ impl Calibration {
         }
         let passed = u128::from(sample.ticks.saturating_sub(self.first.ticks));
         let frequency = (passed * u128::from(self.reference.frequency_hz) / u128::from(counted)) as u64;
-        PLAUSIBLE_HZ.contains(&frequency).then_some(frequency)
+        plausible(frequency)
     }
 }
 
@@ -164,6 +176,17 @@ mod tests {
         assert_eq!(calibration.refine(Sample { ticks: 1000, reference: 0xffff }, 1_000_000_000), None);
         let nonsense = Sample { ticks: 1, reference: 0xfff };
         assert_eq!(calibration.first_estimate(nonsense), None, "no counter is as slow as that");
+    }
+
+    #[test]
+    fn what_the_processor_says_is_believed_within_reason() {
+        assert_eq!(crystal_frequency(2, 168, 24_000_000), Some(2_016_000_000));
+        for (denominator, numerator, crystal_hz) in
+            [(0, 168, 24_000_000), (2, 0, 24_000_000), (2, 168, 0), (u32::MAX, 1, 1), (1, u32::MAX, u32::MAX)]
+        {
+            assert_eq!(crystal_frequency(denominator, numerator, crystal_hz), None);
+        }
+        assert_eq!((plausible(0), plausible(1000), plausible(3_000_000_000)), (None, None, Some(3_000_000_000)));
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl IoApic {
 
     /// The numbers of its lines.
     pub fn lines(&self) -> Range<u32> {
-        self.first_line..self.first_line + self.lines
+        self.first_line..self.first_line.saturating_add(self.lines)
     }
 
     /// Sends a line's rising edges to a processor as this vector. False if it is not one of our lines.

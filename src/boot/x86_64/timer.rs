@@ -6,7 +6,7 @@ use super::apic::{LocalApic, set_deadline};
 use super::cpu::{self, in8, in32, out8, time_stamp};
 use super::interrupts::FIRST_VECTOR;
 use crate::boot::acpi::PmTimer;
-use crate::boot::clock::{Calibration, Clock, Reference, Sample};
+use crate::boot::clock::{Calibration, Clock, Reference, Sample, crystal_frequency, plausible};
 use crate::boot::logger;
 
 /// The vector of the local APIC's timer.
@@ -160,7 +160,7 @@ impl Beginning {
             },
         };
         let apic_passed = u64::from(u32::MAX - self.apic.current_count());
-        let passed = (time_stamp() - self.apic_began).max(1);
+        let passed = time_stamp().saturating_sub(self.apic_began).max(1);
         let apic_hz = (u128::from(apic_passed) * u128::from(frequency_hz) / u128::from(passed)) as u64;
         self.apic.start_count(0);
         let alarm =
@@ -184,15 +184,13 @@ fn said_frequency() -> Option<u64> {
     const HYPERVISOR_TIMING: u32 = 0x4000_0010;
     if __cpuid(1).ecx & 1 << 31 != 0 && (HYPERVISOR_TIMING..HYPERVISOR + 0x100).contains(&__cpuid(HYPERVISOR).eax) {
         let khz = __cpuid(HYPERVISOR_TIMING).eax;
-        if khz != 0 {
-            return Some(u64::from(khz) * 1000);
+        if let Some(frequency_hz) = plausible(u64::from(khz) * 1000) {
+            return Some(frequency_hz);
         }
     }
     if __cpuid(0).eax >= 0x15 {
         let ratio = __cpuid(0x15);
-        if ratio.eax != 0 && ratio.ebx != 0 && ratio.ecx != 0 {
-            return Some(u64::from(ratio.ecx) * u64::from(ratio.ebx) / u64::from(ratio.eax));
-        }
+        return crystal_frequency(ratio.eax, ratio.ebx, ratio.ecx);
     }
     None
 }
