@@ -145,6 +145,8 @@ impl<T: Transport> VirtioBlk<T> {
         self.geometry = geometry;
         self.segments = segments.min(self.queue.max_buffers() - 2);
         self.life.start(Some(geometry));
+        // It may have changed before the device told of changes.
+        self.look_at_geometry();
         Ok(())
     }
 

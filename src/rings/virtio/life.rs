@@ -13,8 +13,12 @@ use super::{DeviceKind, VirtioError};
 use crate::rings::link::{Link, LinkEvent};
 use crate::stats::Stats;
 
-/// How often a reset is looked at before the next look is left to the next round.
-const RESET_LOOKS: usize = 100;
+/// How often a reset that is waited for is looked at. Hypervisors mostly confirm at once, hardware takes milliseconds.
+const RESET_LOOKS: usize = 10_000;
+
+/// How many rounds of the event loop in a row look for the confirmation of a reset, of which no interrupt tells. After that it is
+/// looked for whenever something else happens.
+const RESET_ROUNDS: u32 = 10_000;
 
 /// How often the configuration is read again because it changed meanwhile.
 const CONFIGURATION_READS: usize = 16;
@@ -45,6 +49,8 @@ pub(super) struct Life<T, U> {
     faults: u8,
     /// Buffers returned since the last fault.
     work: u64,
+    /// Rounds left that look for the confirmation of a reset.
+    reset_rounds: u32,
     stats: Rc<Stats>,
 }
 
@@ -60,7 +66,8 @@ impl<T: Transport, U: Copy> Life<T, U> {
         }
         let mut link = Link::new(up);
         link.down();
-        let mut life = Self { transport, kind, link, state: State::Stopped, faults: 0, work: 0, stats };
+        let mut life =
+            Self { transport, kind, link, state: State::Stopped, faults: 0, work: 0, reset_rounds: 0, stats };
         if life.reset() { Ok(life) } else { Err(VirtioError::StuckInReset) }
     }
 
@@ -101,7 +108,8 @@ impl<T: Transport, U: Copy> Life<T, U> {
         Ok(features)
     }
 
-    /// Lets the device work. With `up` it is up, without it waits for [`Life::set_up`].
+    /// Lets the device work. With `up` it is up, without it waits for [`Life::set_up`]. Only from now on does it tell of changes of
+    /// its configuration, so what may change is looked at after this.
     pub fn start(&mut self, up: Option<U>) {
         let mut value = status::ACKNOWLEDGE | status::DRIVER | status::DRIVER_OK;
         if !self.transport.is_legacy() {
@@ -183,6 +191,7 @@ impl<T: Transport, U: Copy> Life<T, U> {
     pub fn stop(&mut self) {
         if self.state == State::Running {
             self.state = State::Resetting;
+            self.reset_rounds = RESET_ROUNDS;
             self.transport.set_status(0);
         }
     }
@@ -235,6 +244,11 @@ impl<T: Transport, U: Copy> Life<T, U> {
 
     /// True if the next round has something to do here.
     pub fn is_due(&mut self) -> bool {
-        self.link.pending() || self.wants_start() || (self.state == State::Resetting && self.transport.status() == 0)
+        if self.state != State::Resetting {
+            return self.link.pending() || self.wants_start();
+        }
+        let waits = self.reset_rounds > 0;
+        self.reset_rounds = self.reset_rounds.saturating_sub(1);
+        waits || self.link.pending() || self.transport.status() == 0
     }
 }

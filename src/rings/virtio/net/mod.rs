@@ -107,8 +107,10 @@ impl<T: Transport> VirtioNet<T> {
         self.transmitter.start(&mut self.life.transport, features, header_bytes, separate_header)?;
         self.features = features;
         self.capabilities = Capabilities { max_slots: self.transmitter.max_slots(), ..capabilities };
-        let up = link_is_up(&mut self.life.transport, features)?;
-        self.life.start(up.then_some(self.capabilities));
+        self.life.start(None);
+        if link_is_up(&mut self.life.transport, features)? {
+            self.life.set_up(self.capabilities);
+        }
         self.flush();
         Ok(())
     }

@@ -282,3 +282,12 @@ fn sectors_of_a_page_are_counted_as_such() {
     world.bytes.truncate(1000 * 512);
     world.read_all_is_right();
 }
+
+#[test]
+fn a_disk_that_grows_while_it_starts_has_its_new_size() {
+    let fake = Fake::new(2, false, EVERYTHING, &block_config(UNITS, 1 << 16, 126, 512), &[64]);
+    // Before it works a device tells nobody of changes.
+    fake.0.borrow_mut().config_at_start = Some(block_config(2 * UNITS, 1 << 16, 126, 512));
+    let mut world = world_of(fake, 0).unwrap();
+    assert_eq!(world.events(), [BlockEvent::Up(Geometry { sector_bytes: 512, sectors: 2 * UNITS, read_only: false })]);
+}

@@ -110,6 +110,12 @@ pub struct State {
     pub status: u8,
     /// A reset is not confirmed.
     pub stuck: bool,
+    /// A reset is confirmed after so many looks.
+    pub reset_looks: u32,
+    /// Looks left until then.
+    resetting: u32,
+    /// The configuration that it has when work begins, of whose change nobody is told.
+    pub config_at_start: Option<Vec<u8>>,
     /// FEATURES_OK does not stay set.
     pub refuses: bool,
     selected_features: u32,
@@ -143,7 +149,8 @@ impl State {
     fn set_status(&mut self, value: u8) {
         if value == 0 {
             // Memory stays in use until the device says otherwise.
-            if !self.stuck {
+            self.resetting = self.reset_looks;
+            if !self.stuck && self.reset_looks == 0 {
                 self.reset();
             }
             return;
@@ -159,6 +166,9 @@ impl State {
         if added & status::DRIVER_OK != 0 {
             assert!(self.legacy || value & status::FEATURES_OK != 0, "features first");
             assert!(self.queues.iter().all(|queue| queue.enabled), "queues first");
+            if let Some(config) = self.config_at_start.take() {
+                self.config = config;
+            }
         }
         self.status = value | self.status & status::NEEDS_RESET;
     }
@@ -289,6 +299,9 @@ impl Fake {
             restless: false,
             status: 0,
             stuck: false,
+            reset_looks: 0,
+            resetting: 0,
+            config_at_start: None,
             refuses: false,
             selected_features: 0,
             selected_queue: 0,
@@ -488,7 +501,15 @@ impl Registers for Fake {
             0x010 => (state.offered >> 32) as u32,
             0x034 => state.queue().map_or(0, |queue| queue.max_entries),
             0x060 => state.interrupt_status,
-            0x070 => state.status.into(),
+            0x070 => {
+                if state.resetting > 0 {
+                    state.resetting -= 1;
+                    if state.resetting == 0 {
+                        state.reset();
+                    }
+                }
+                state.status.into()
+            }
             0x0fc => {
                 assert!(!state.legacy, "legacy devices have no generation");
                 if state.restless {

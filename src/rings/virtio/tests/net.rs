@@ -419,6 +419,19 @@ fn a_link_that_goes_down_gives_every_page_back() {
 }
 
 #[test]
+fn a_link_that_comes_up_while_the_device_starts_is_seen() {
+    for legacy in [false, true] {
+        let mut config = net_config(1500);
+        config[6] = 0;
+        let fake = Fake::new(1, legacy, EVERYTHING, &config, &[256, 256]);
+        // Before it works a device tells nobody of changes.
+        fake.0.borrow_mut().config_at_start = Some(net_config(1500));
+        let mut world = world_of(fake, 0).unwrap();
+        assert_eq!(world.events(), [NetEvent::Up(world.net.capabilities())]);
+    }
+}
+
+#[test]
 fn a_link_that_is_down_at_first_is_awaited() {
     let mut config = net_config(1500);
     config[6] = 0;
