@@ -19,7 +19,10 @@ pub(super) const SERVER_PORT: u16 = 67;
 pub(super) const CLIENT_PORT: u16 = 68;
 
 /// What is asked for: subnet mask, router, DNS servers, and the link's MTU (RFC 2132).
-const REQUESTED: &[u8] = &[1, 3, 6, OPTION_MTU];
+const REQUESTED: &[u8] = &[1, OPTION_ROUTERS, 6, OPTION_MTU];
+
+/// Routers, the one to use first in front (RFC 2132 §3.5).
+const OPTION_ROUTERS: u8 = 3;
 
 /// The interface's MTU (RFC 2132 §5.1).
 const OPTION_MTU: u8 = 26;
@@ -32,6 +35,9 @@ const DISCOVER_INTERVAL: Duration = Duration::from_secs(4);
 
 /// A shorter lease is not taken: it would have to be renewed all the time.
 const MIN_LEASE: Duration = Duration::from_secs(10);
+
+/// A lease is renewed no sooner, whatever its server says: one that is to be renewed at once would be renewed without end.
+const MIN_RENEWAL: Duration = Duration::from_secs(1);
 
 /// What smoltcp takes a lease for whose server gives no time.
 const DEFAULT_LEASE: Duration = Duration::from_secs(120);
@@ -60,7 +66,9 @@ pub struct Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     lease: Duration,
-    is_offer: bool,
+    message_type: DhcpMessageType,
+    /// smoltcp reads that option only where it holds a single one.
+    router: Option<Ipv4Address>,
     mtu_bytes: Option<u16>,
 }
 
@@ -90,8 +98,13 @@ fn screen(frame: &[u8], hardware_address: [u8; 6]) -> Verdict {
     }
     let mtu = packet.options().find(|option| option.kind == OPTION_MTU);
     let mtu_bytes = mtu.and_then(|option| <[u8; 2]>::try_from(option.data).ok()).map(u16::from_be_bytes);
-    let is_offer = repr.message_type == DhcpMessageType::Offer;
-    Verdict::Answer(Answer { lease, is_offer, mtu_bytes: mtu_bytes.filter(|bytes| *bytes >= MIN_MTU_BYTES) })
+    let mtu_bytes = mtu_bytes.filter(|bytes| *bytes >= MIN_MTU_BYTES);
+    let routers = packet.options().find(|option| option.kind == OPTION_ROUTERS);
+    let is_useful = |address: &Ipv4Address| IpAddress::Ipv4(*address).is_unicast() && *address != repr.your_ip;
+    let router = routers.and_then(|option| {
+        option.data.as_chunks().0.iter().map(|octets: &[u8; 4]| Ipv4Address::from(*octets)).find(is_useful)
+    });
+    Verdict::Answer(Answer { lease, message_type: repr.message_type, router, mtu_bytes })
 }
 
 /// True if a host can have the address in a network with that mask.
@@ -121,6 +134,8 @@ pub(super) struct Dhcp {
     lease: Option<Lease>,
     /// No offer is looked at before.
     next_offer_at: Instant,
+    /// The lease is not renewed before.
+    next_renewal_at: Instant,
 }
 
 impl Dhcp {
@@ -133,20 +148,23 @@ impl Dhcp {
         socket.set_parameter_request_list(REQUESTED);
         // With a buffer, even with one that holds nothing, the socket tells of every renewal, not only of changes.
         socket.set_receive_packet_buffer(&mut []);
-        Self { handle: sockets.add(socket), lease: None, next_offer_at: Instant::ZERO }
+        Self { handle: sockets.add(socket), lease: None, next_offer_at: Instant::ZERO, next_renewal_at: Instant::ZERO }
     }
 
     /// Looks at a frame before the client does. Offers are heard once in a while only: after a refusal smoltcp asks again at
     /// once, and with a server that offers and refuses in turn that would go on as fast as the wire is.
     pub fn look(&mut self, now: Instant, frame: &[u8], hardware_address: [u8; 6]) -> Verdict {
         let verdict = screen(frame, hardware_address);
-        if let Verdict::Answer(Answer { is_offer: true, .. }) = verdict {
-            if now < self.next_offer_at {
-                return Verdict::Refused;
+        let Verdict::Answer(answer) = verdict else { return verdict };
+        match answer.message_type {
+            DhcpMessageType::Offer if now < self.next_offer_at => Verdict::Refused,
+            DhcpMessageType::Offer => {
+                self.next_offer_at = now + DISCOVER_INTERVAL;
+                verdict
             }
-            self.next_offer_at = now + DISCOVER_INTERVAL;
+            DhcpMessageType::Ack if now < self.next_renewal_at => Verdict::Refused,
+            _ => verdict,
         }
-        verdict
     }
 
     /// What we have been lent.
@@ -174,12 +192,10 @@ impl Dhcp {
             }
             Some(Event::Configured(config)) => {
                 let Some(answer) = answer else { return false };
-                let is_useful = |address: &Ipv4Address| {
-                    IpAddress::Ipv4(*address).is_unicast() && *address != config.address.address()
-                };
+                self.next_renewal_at = now + MIN_RENEWAL;
                 let lease = Lease {
                     address: config.address,
-                    router: config.router.filter(is_useful),
+                    router: answer.router,
                     dns_servers: config.dns_servers.iter().copied().take(MAX_SERVERS).collect(),
                     mtu_bytes: answer.mtu_bytes,
                     server: config.server.identifier,

@@ -22,6 +22,8 @@ pub struct Server {
     pub router: Option<Ipv4Address>,
     pub lease_s: Option<u32>,
     pub mtu: Option<Vec<u8>>,
+    /// Other options of its answers.
+    pub options: Vec<(u8, Vec<u8>)>,
     /// Says NAK to requests.
     pub refuses: bool,
     pub silent: bool,
@@ -40,6 +42,7 @@ impl Server {
             router: Some(Ipv4Address::new(192, 168, 7, 1)),
             lease_s: Some(1000),
             mtu: Some(vec![0x05, 0x78]),
+            options: Vec::new(),
             refuses: false,
             silent: false,
             heard: Vec::new(),
@@ -60,7 +63,9 @@ impl Server {
             DhcpMessageType::Request => DhcpMessageType::Ack,
             other => panic!("{other:?}"),
         };
-        let options: Vec<DhcpOption<'_>> = self.mtu.iter().map(|mtu| DhcpOption { kind: 26, data: mtu }).collect();
+        let others = self.options.iter().map(|(kind, data)| DhcpOption { kind: *kind, data });
+        let options: Vec<DhcpOption<'_>> =
+            self.mtu.iter().map(|mtu| DhcpOption { kind: 26, data: mtu }).chain(others).collect();
         let reply = DhcpRepr {
             message_type,
             your_ip: self.offers,
@@ -324,6 +329,45 @@ fn what_can_be_left_out_of_a_lease_is() {
     assert_eq!((lease.mtu_bytes, lease.router), (Some(65535), None));
     link.run(Duration::from_secs(100_000_000));
     assert!(link.has("192.168.7.100"), "for ever, nearly");
+}
+
+#[test]
+fn the_first_of_several_routers_is_used() {
+    for (routers, used) in [
+        (&[192, 168, 7, 1, 192, 168, 7, 2][..], Some(Ipv4Address::new(192, 168, 7, 1))),
+        (&[0, 0, 0, 0, 192, 168, 7, 100, 192, 168, 7, 2], Some(Ipv4Address::new(192, 168, 7, 2))),
+        (&[192, 168, 7, 1, 192, 168, 7], Some(Ipv4Address::new(192, 168, 7, 1))),
+        (&[192, 168, 7], None),
+    ] {
+        let mut link = Link::new();
+        link.server.router = None;
+        link.server.options = vec![(3, routers.to_vec())];
+        link.run(Duration::from_secs(1));
+        assert_eq!(link.lease().unwrap().router, used, "{routers:?}");
+        assert_eq!(link.world.network.status().gateway_v4, used);
+    }
+}
+
+#[test]
+fn a_lease_that_is_to_be_renewed_at_once_is_renewed_no_faster_than_the_clock() {
+    const T1: u8 = 58;
+    let mut link = Link::new();
+    link.server.options = vec![(T1, vec![0; 4])];
+    for _ in 0..100 {
+        link.world.round();
+        for frame in link.world.client.take_raw() {
+            if let Some(answer) = link.server.answer_frame(&frame) {
+                link.world.client.send_raw(&answer);
+            }
+        }
+    }
+    assert!(link.has("192.168.7.100"));
+    let asked = link.asked();
+    assert!(asked.len() < 6, "in no time: {}", asked.len());
+    // Nor is it lost.
+    link.run(Duration::from_secs(3000));
+    assert!(link.has("192.168.7.100"));
+    assert!(link.asked().iter().all(|(kind, _)| *kind == DhcpMessageType::Request));
 }
 
 #[test]
