@@ -44,6 +44,15 @@ impl Addresses {
         &self.cidrs
     }
 
+    /// Our link-local IPv6 address: there always is one.
+    pub fn link_local(&self) -> Ipv6Address {
+        let mut v6 = self.cidrs.iter().filter_map(|cidr| match cidr.address() {
+            IpAddress::Ipv6(address) => Some(address),
+            IpAddress::Ipv4(_) => None,
+        });
+        v6.find(Ipv6Address::is_unicast_link_local).unwrap_or(LINK_LOCAL.address())
+    }
+
     /// True for an address of ours.
     pub fn has(&self, address: IpAddress) -> bool {
         self.cidrs.iter().any(|cidr| cidr.address() == address)

@@ -239,7 +239,7 @@ impl Control {
             self.update_lease(now, answer);
         }
         if let Some(slaac) = &mut self.slaac {
-            slaac.poll(now, &mut |message| send(&mut self.phy.tx, message));
+            slaac.poll(now, known.addresses.link_local(), &mut |message| send(&mut self.phy.tx, message));
             self.changed |= slaac.take_changed();
         }
         if let Some(sessions) = &mut self.sessions {

@@ -11,7 +11,7 @@ use smoltcp::wire::{
     NdiscPrefixInfoFlags, NdiscRepr,
 };
 
-use super::addresses::{link_local, solicited_node};
+use super::addresses::solicited_node;
 use super::discovery::{Message, Received};
 
 /// Most prefixes that we have an address of; those beyond it are ignored.
@@ -213,18 +213,26 @@ impl Slaac {
             && preferred <= valid;
         let identifier = HardwareAddress::Ethernet(self.hardware_address);
         let Some(address) = Ipv6Cidr::from_link_prefix(&announced, identifier).filter(|_| usable) else { return };
+        // What is not said to be on the link is behind the router (RFC 5942 §4).
+        let on_link = option.prefix_flags().contains(NdiscPrefixInfoFlags::ON_LINK);
+        let address = if on_link { address } else { Ipv6Cidr::new(address.address(), 128) };
         // Multicast, loopback and unspecified "prefixes" too make no address.
         if !IpAddress::Ipv6(address.address()).is_unicast() || announced.address().octets()[..8] == [0; 8] {
             return;
         }
         let valid_until = (valid.secs() < INFINITE_S).then(|| now + valid);
-        match self.prefixes.iter_mut().find(|prefix| prefix.address == address) {
+        match self.prefixes.iter_mut().find(|prefix| prefix.address.address() == address.address()) {
             None if valid > Duration::ZERO => {
                 // Without room there are addresses enough.
                 let _ = self.prefixes.try_push(Prefix { address, valid_until, state: State::New });
             }
             None => {}
             Some(prefix) => {
+                // A flag that is 0 says nothing (RFC 4861 §4.6.2).
+                if on_link && prefix.address != address {
+                    prefix.address = address;
+                    self.changed |= prefix.state == State::Ours;
+                }
                 let left = prefix.valid_until.map(|until| until.max(now) - now);
                 let longer = valid_until.is_none() || left.is_some_and(|left| valid > left);
                 if valid > TWO_HOURS || longer {
@@ -236,12 +244,12 @@ impl Slaac {
         }
     }
 
-    /// Does what is due. `send` says whether there was room for the message; without it is lost as on a wire.
-    pub fn poll(&mut self, now: Instant, send: &mut impl FnMut(&Message)) {
+    /// Does what is due. Routers are asked from `link_local`, an address of ours, since they may answer it alone.
+    pub fn poll(&mut self, now: Instant, link_local: Ipv6Address, send: &mut impl FnMut(&Message)) {
         let from = self.hardware_address;
         if self.solicit_at.is_some_and(|at| at <= now) {
             let content = NdiscRepr::RouterSolicit { lladdr: Some(from.into()) };
-            send(&Message::to_group(from, link_local(from.0), ALL_ROUTERS, content));
+            send(&Message::to_group(from, link_local, ALL_ROUTERS, content));
             self.solicit_at = Some(now + self.interval);
             self.interval = (self.interval * 2).min(MAX_SOLICITATION);
         }

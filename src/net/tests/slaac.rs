@@ -120,6 +120,31 @@ fn routers_are_asked_for_ever_more_rarely() {
 }
 
 #[test]
+fn routers_are_asked_from_an_address_of_ours() {
+    let addresses = ["fe80::77/64"].iter().map(|text| text.parse().unwrap()).collect();
+    let config = NetworkConfig { slaac: true, addresses, ..NetworkConfig::default() };
+    let mut world = World::with_config(MemoryNetConfig::default(), config);
+    let sent = run(&mut world, Duration::from_secs(2));
+    let [(_, Icmpv6Message::RouterSolicit, from)] = sent[..] else { panic!("{sent:?}") };
+    assert!(world.network.is_ours(from.into()), "{from}: a router may answer it alone");
+}
+
+#[test]
+fn only_what_is_on_the_link_is_asked_for_there() {
+    let bits = |world: &World| {
+        let cidrs = world.network.addresses().iter();
+        cidrs.filter(|cidr| cidr.address() == address(OURS)).map(|cidr| cidr.prefix_len()).collect::<Vec<_>>()
+    };
+    let mut world = announced(1800, &prefix("2001:db8:1::", 64, 0x40, 3600, 3600));
+    assert_eq!(bits(&world), [128], "its prefix is behind the router (RFC 5942 §4)");
+    say(&mut world, &announcement(ROUTER, 1800, &good(3600)));
+    assert_eq!(bits(&world), [64]);
+    // A flag that is 0 says nothing of the link (RFC 4861 §4.6.2).
+    say(&mut world, &announcement(ROUTER, 1800, &prefix("2001:db8:1::", 64, 0x40, 3600, 3600)));
+    assert_eq!(bits(&world), [64]);
+}
+
+#[test]
 fn an_announced_address_is_ours_when_nobody_objects() {
     let mut world = world();
     world.client.send_raw(&announcement(ROUTER, 1800, &[good(3600), mtu(1400)].concat()));
