@@ -17,6 +17,7 @@ mod head_page;
 mod link;
 mod net_queue;
 mod page;
+mod shared_memory;
 mod slice;
 
 #[cfg(feature = "std")]
@@ -25,6 +26,7 @@ pub mod impair;
 pub mod memory;
 pub mod virtio;
 pub mod wire;
+pub mod xen;
 
 pub use block_device::{
     BlockCompletion, BlockDevice, BlockError, BlockEvent, BlockOperation, BlockRequest, Geometry, MAX_REQUEST_PAGES,

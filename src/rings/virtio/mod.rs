@@ -42,7 +42,6 @@ mod net;
 mod pci;
 mod queue;
 mod registers;
-mod shared_memory;
 mod transport;
 
 use core::fmt;

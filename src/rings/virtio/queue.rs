@@ -11,7 +11,7 @@ use core::sync::atomic::{Ordering, fence};
 
 use super::VirtioError;
 use super::features::{EVENT_IDX, INDIRECT_DESC};
-use super::shared_memory::SharedMemory;
+use crate::rings::shared_memory::SharedMemory;
 use super::transport::{QueueAddresses, Transport};
 use crate::rings::PAGE_BYTES;
 

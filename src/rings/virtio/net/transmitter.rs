@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use super::super::VirtioError;
 use super::super::life::Life;
 use super::super::queue::{Buffer, MAX_ENTRIES, SplitQueue};
-use super::super::shared_memory::SharedMemory;
+use crate::rings::shared_memory::SharedMemory;
 use super::super::transport::Transport;
 use super::header::{MAX_HEADER_BYTES, transmit_header};
 use crate::rings::{Capabilities, PageSlice, TxFrame};

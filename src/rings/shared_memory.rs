@@ -4,7 +4,9 @@
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::rings::PAGE_BYTES;
 
@@ -83,6 +85,19 @@ impl SharedMemory {
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(offset), bytes.len()) }
     }
 
+    /// Copies a value out that the other side may have written.
+    pub fn read<T: FromBytes>(&self, offset: usize) -> T {
+        // SAFETY: within the allocation and aligned, as `place` checks; any bytes are a T. Whoever writes it meanwhile is outside
+        // the program, and what comes of that is checked after this copy.
+        unsafe { self.place::<T>(offset).read_volatile() }
+    }
+
+    /// Copies a value in that the other side will read.
+    pub fn put<T: IntoBytes + Immutable>(&self, offset: usize, value: T) {
+        // SAFETY: within the allocation and aligned, as `place` checks; no reference to these bytes exists.
+        unsafe { self.place::<T>(offset).write_volatile(value) }
+    }
+
     /// Zeroes everything.
     pub fn clear(&self) {
         // SAFETY: the whole allocation, to which no reference exists.
@@ -99,6 +114,26 @@ impl SharedMemory {
     pub fn store16(&self, offset: usize, value: u16, ordering: Ordering) {
         // SAFETY: as for `load16`.
         unsafe { AtomicU16::from_ptr(self.place(offset)) }.store(value.to_le(), ordering);
+    }
+
+    /// As [`SharedMemory::load16`], for Xen's rings.
+    pub fn load32(&self, offset: usize, ordering: Ordering) -> u32 {
+        // SAFETY: as for `load16`; both sides access indices as whole 32-bit words.
+        u32::from_le(unsafe { AtomicU32::from_ptr(self.place(offset)) }.load(ordering))
+    }
+
+    /// As [`SharedMemory::store16`], for Xen's rings.
+    pub fn store32(&self, offset: usize, value: u32, ordering: Ordering) {
+        // SAFETY: as for `load32`.
+        unsafe { AtomicU32::from_ptr(self.place(offset)) }.store(value.to_le(), ordering);
+    }
+
+    /// Replaces a word that the other side may change, if it is still `current`. Otherwise says what it is.
+    pub fn compare_exchange16(&self, offset: usize, current: u16, new: u16) -> Result<u16, u16> {
+        // SAFETY: as for `load16`.
+        let word = unsafe { AtomicU16::from_ptr(self.place(offset)) };
+        let result = word.compare_exchange(current.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst);
+        result.map(u16::from_le).map_err(u16::from_le)
     }
 }
 
