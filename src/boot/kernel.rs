@@ -141,7 +141,7 @@ fn find(machine: &mut Machine, params: &Params) -> Vec<Found> {
             say!("Xen's own devices are not supported: there is no network interface and no disk");
             Vec::new()
         }
-        _ => machine::find_virtio(machine, &params.virtio_mmio),
+        _ => machine.find_virtio(&params.virtio_mmio),
     }
 }
 

@@ -10,8 +10,10 @@ compile_error!("the features `kernel` and `std` exclude each other: build the ke
 pub mod acpi;
 pub mod calendar;
 pub mod clock;
+pub mod console_ring;
 pub mod memory_map;
 pub mod plan;
+pub mod pv_clock;
 pub mod start_info;
 pub mod trace;
 

@@ -13,4 +13,4 @@
 pub mod abi;
 mod hypervisor;
 
-pub use hypervisor::{DomainId, EventPort, Hypervisor, HypercallError};
+pub use hypervisor::{DomainId, EventPort, HypercallError, Hypervisor};
