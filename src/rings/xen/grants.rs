@@ -68,7 +68,9 @@ impl GrantTable {
             self.free.grow(ENTRIES_PER_FRAME);
             if index == 0 {
                 // The tools' entries stay as they are.
-                (0..RESERVED).for_each(|_| drop(self.free.take()));
+                for _ in 0..RESERVED {
+                    self.free.take();
+                }
             }
         }
         self.reserved += entries;
@@ -118,6 +120,15 @@ impl GrantTable {
         }
         self.quarantine(grant, Some(page));
         None
+    }
+
+    /// As [`GrantTable::end`], where somebody else has the page, too. False if the domain still uses it.
+    pub fn end_of(&mut self, grant: GrantRef, page: &Page) -> bool {
+        let ended = self.try_end(&grant);
+        if !ended {
+            self.quarantine(grant, Some(page.clone()));
+        }
+        ended
     }
 
     /// Ends the grant of memory that is no page of a pool. False if the domain still uses it: then the memory must never be used

@@ -28,7 +28,7 @@ enum Phase<C> {
     /// Front and back end get to know each other.
     Connecting(Talk<Result<C, XenError>>),
     /// It works, until this ends.
-    Working(Talk<Result<State, XenError>>),
+    Working(Talk<Result<(), XenError>>),
     /// The back end is asked to let go. True: the device may come back.
     Closing(Talk<Result<bool, XenError>>),
     /// It will never work again.
@@ -52,6 +52,11 @@ pub(super) trait Connect<C> {
 
     /// Connects the device: it ends when the back end is connected.
     fn connect(&self, device: Rc<Device>) -> Talk<Result<C, XenError>>;
+
+    /// Waits until the back end of a connected device closes, or for another reason to connect it anew.
+    fn ends(&self, device: Rc<Device>) -> Talk<Result<(), XenError>> {
+        Box::pin(async move { device.wait_while(State::Connected).await })
+    }
 }
 
 /// A device's life; `U` is what it comes up with.
@@ -104,10 +109,8 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
                 Phase::Connecting(talk) => match look(talk) {
                     None => return Step::None,
                     Some(Ok(connected)) => {
-                        let device = self.device().clone();
-                        self.set_phase(Phase::Working(Box::pin(
-                            async move { device.wait_while(State::Connected).await },
-                        )));
+                        let end = self.driver.ends(self.device().clone());
+                        self.set_phase(Phase::Working(end));
                         return Step::Connected(connected);
                     }
                     Some(Err(error)) => {

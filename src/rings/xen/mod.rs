@@ -11,7 +11,9 @@
 //! What back ends and store write (rings, values) is copied once and checked.
 
 pub mod abi;
+mod block;
 mod error;
+mod granted;
 mod grants;
 mod hypervisor;
 mod life;
@@ -27,6 +29,7 @@ use core::ptr::NonNull;
 
 use grants::{Access, GrantTable};
 
+pub use block::XenBlk;
 pub use error::XenError;
 pub use grants::GrantRef;
 pub use hypervisor::{DomainId, EventPort, HypercallError, Hypervisor};
@@ -89,6 +92,11 @@ impl Xen {
     /// Ends a grant and gives its page back, if that is ours again.
     fn end_grant(&self, grant: GrantRef, page: Page) -> Option<Page> {
         self.0.grants.borrow_mut().end(grant, page)
+    }
+
+    /// As [`Xen::end_grant`], where somebody else has the page, too. False if the other domain still uses it.
+    fn end_grant_of(&self, grant: GrantRef, page: &Page) -> bool {
+        self.0.grants.borrow_mut().end_of(grant, page)
     }
 
     /// Ends the grant of memory of our own. False if the other domain still uses it.

@@ -6,17 +6,14 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
-use arrayvec::ArrayVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::abi::ring::{ENTRIES, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, entries};
+use super::granted::GrantedMemory;
 use super::grants::Access;
-use super::{DomainId, GrantRef, Xen, XenError};
+use super::{DomainId, Xen, XenError};
 use crate::rings::PAGE_BYTES;
 use crate::rings::shared_memory::SharedMemory;
-
-/// Most pages of a ring.
-pub(super) const MAX_RING_PAGES: usize = 16;
 
 /// What a publication came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +29,7 @@ pub(super) enum Publication {
 /// A ring in memory that is granted to the back end.
 #[derive(Debug)]
 pub(super) struct FrontRing {
-    xen: Xen,
-    memory: SharedMemory,
-    grants: ArrayVec<GrantRef, MAX_RING_PAGES>,
+    granted: GrantedMemory,
     entries: u32,
     entry_bytes: usize,
     /// Index behind the last request that was put.
@@ -53,30 +48,20 @@ impl FrontRing {
     /// # Errors
     /// If there are no entries of the grant table left.
     pub fn new(xen: &Xen, domain: DomainId, pages: usize, entry_bytes: usize) -> Result<Self, XenError> {
-        let memory = SharedMemory::new(pages * PAGE_BYTES);
-        memory.store32(REQ_EVENT, 1, Ordering::Relaxed);
-        memory.store32(RSP_EVENT, 1, Ordering::Relaxed);
-        let mut ring = Self {
-            xen: xen.clone(),
-            entries: entries(pages * PAGE_BYTES, entry_bytes),
-            entry_bytes,
-            grants: ArrayVec::new(),
-            produced: 0,
-            published: 0,
-            consumed: 0,
-            seen: 0,
-            memory,
-        };
-        for page in 0..pages {
-            let address = ring.memory.address(page * PAGE_BYTES) as usize;
-            ring.grants.push(xen.grant(domain, address, Access::Write)?);
-        }
-        Ok(ring)
+        let granted = GrantedMemory::new(xen, domain, pages, Access::Write)?;
+        granted.memory.store32(REQ_EVENT, 1, Ordering::Relaxed);
+        granted.memory.store32(RSP_EVENT, 1, Ordering::Relaxed);
+        let entries = entries(pages * PAGE_BYTES, entry_bytes);
+        Ok(Self { granted, entries, entry_bytes, produced: 0, published: 0, consumed: 0, seen: 0 })
+    }
+
+    fn memory(&self) -> &SharedMemory {
+        &self.granted.memory
     }
 
     /// The grants of its pages, in order.
     pub fn references(&self) -> Vec<u32> {
-        self.grants.iter().map(GrantRef::number).collect()
+        self.granted.references().collect()
     }
 
     /// Entries of the ring.
@@ -109,7 +94,7 @@ impl FrontRing {
     /// Without room.
     pub fn put<T: IntoBytes + Immutable>(&mut self, request: T) {
         assert!(self.room() > 0 && size_of::<T>() <= self.entry_bytes, "a ring runs over");
-        self.memory.put(self.place(self.produced), request);
+        self.memory().put(self.place(self.produced), request);
         self.produced = self.produced.wrapping_add(1);
     }
 
@@ -120,10 +105,10 @@ impl FrontRing {
         if new == 0 {
             return Publication::Empty;
         }
-        self.memory.store32(REQ_PROD, self.produced, Ordering::Release);
+        self.memory().store32(REQ_PROD, self.produced, Ordering::Release);
         // The index must be there before the event index is read: the back end does it the other way round.
         fence(Ordering::SeqCst);
-        let event = self.memory.load32(REQ_EVENT, Ordering::Relaxed);
+        let event = self.memory().load32(REQ_EVENT, Ordering::Relaxed);
         if self.produced.wrapping_sub(event) < new { Publication::Notify } else { Publication::Quiet }
     }
 
@@ -133,7 +118,7 @@ impl FrontRing {
     /// If the back end claims more responses than there are requests.
     pub fn available(&mut self) -> Result<u32, XenError> {
         if self.seen == self.consumed {
-            let produced = self.memory.load32(RSP_PROD, Ordering::Acquire);
+            let produced = self.memory().load32(RSP_PROD, Ordering::Acquire);
             if produced.wrapping_sub(self.consumed) > self.published.wrapping_sub(self.consumed) {
                 return Err(XenError::IndexJumped);
             }
@@ -152,7 +137,7 @@ impl FrontRing {
             return Ok(None);
         }
         let index = self.consumed;
-        let response = self.memory.read(self.place(index));
+        let response = self.memory().read(self.place(index));
         self.consumed = index.wrapping_add(1);
         Ok(Some((index, response)))
     }
@@ -160,19 +145,10 @@ impl FrontRing {
     /// Asks to be notified when so many responses are there. True if they are already (`RING_FINAL_CHECK_FOR_RESPONSES`).
     pub fn arm(&mut self, responses: u32) -> bool {
         debug_assert!(responses > 0);
-        self.memory.store32(RSP_EVENT, self.consumed.wrapping_add(responses), Ordering::Relaxed);
+        self.memory().store32(RSP_EVENT, self.consumed.wrapping_add(responses), Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let there = self.memory.load32(RSP_PROD, Ordering::Acquire).wrapping_sub(self.consumed);
+        let there = self.memory().load32(RSP_PROD, Ordering::Acquire).wrapping_sub(self.consumed);
         // An index that jumped is looked at, too.
         there >= responses
-    }
-}
-
-impl Drop for FrontRing {
-    fn drop(&mut self) {
-        let ended = self.grants.drain(..).fold(true, |ended, grant| self.xen.end_own(grant) && ended);
-        if !ended {
-            self.memory.abandon();
-        }
     }
 }

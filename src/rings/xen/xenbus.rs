@@ -181,19 +181,21 @@ impl Device {
             if wanted.contains(&state) {
                 return Ok(state);
             }
-            self.watch.fired().await;
+            self.changed().await;
         }
     }
 
-    /// Waits while the back end's state is this one, and says what came after it.
-    pub async fn wait_while(&self, present: State) -> Result<State, XenError> {
-        loop {
-            let state = self.state().await?;
-            if state != present {
-                return Ok(state);
-            }
-            self.watch.fired().await;
+    /// Waits while the back end's state is this one.
+    pub async fn wait_while(&self, present: State) -> Result<(), XenError> {
+        while self.state().await? == present {
+            self.changed().await;
         }
+        Ok(())
+    }
+
+    /// Waits until the back end has written its state again.
+    pub async fn changed(&self) {
+        self.watch.fired().await;
     }
 
     /// True if the tools still want this device to be there.

@@ -4,7 +4,6 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
 use super::super::abi::net::{
@@ -12,11 +11,11 @@ use super::super::abi::net::{
     NETTXF_MORE_DATA, TxRequest, TxResponse, XEN_NETIF_EXTRA_TYPE_GSO, XEN_NETIF_GSO_TYPE_TCPV4,
     XEN_NETIF_GSO_TYPE_TCPV6,
 };
+use super::super::granted::GrantedMemory;
 use super::super::grants::Access;
 use super::super::ring::FrontRing;
 use super::super::{DomainId, GrantRef, Xen, XenError};
 use super::{MAX_SLOTS, RING_ENTRIES};
-use crate::rings::shared_memory::SharedMemory;
 use crate::rings::{Family, Offload, PAGE_BYTES, Page, TxFrame};
 use crate::stats::Stats;
 
@@ -43,8 +42,7 @@ pub(super) struct Transmitter {
     xen: Xen,
     domain: DomainId,
     /// A head for each id.
-    heads: SharedMemory,
-    head_grants: ArrayVec<GrantRef, HEAD_PAGES>,
+    heads: GrantedMemory,
     slots: Box<[Slot]>,
     free: ArrayVec<u16, RING_ENTRIES>,
     /// A frame found no room since the last completion.
@@ -55,22 +53,16 @@ pub(super) struct Transmitter {
 impl Transmitter {
     pub fn new(ring: FrontRing, xen: &Xen, domain: DomainId, stats: Rc<Stats>) -> Result<Self, XenError> {
         debug_assert_eq!(ring.entries() as usize, RING_ENTRIES);
-        let mut transmitter = Self {
+        Ok(Self {
             ring,
             xen: xen.clone(),
             domain,
-            heads: SharedMemory::new(HEAD_PAGES * PAGE_BYTES),
-            head_grants: ArrayVec::new(),
+            heads: GrantedMemory::new(xen, domain, HEAD_PAGES, Access::Read)?,
             slots: (0..RING_ENTRIES).map(|_| Slot::Free).collect(),
             free: (0..RING_ENTRIES as u16).rev().collect(),
             starved: false,
             stats,
-        };
-        for page in 0..HEAD_PAGES {
-            let address = transmitter.heads.address(page * PAGE_BYTES) as usize;
-            transmitter.head_grants.push(xen.grant(domain, address, Access::Read)?);
-        }
-        Ok(transmitter)
+        })
     }
 
     pub fn ring(&mut self) -> &mut FrontRing {
@@ -85,7 +77,9 @@ impl Transmitter {
                 Ok(grant) => grants.push(grant),
                 Err(_) => {
                     // Nobody has been told of them.
-                    grants.drain(..).for_each(|grant| drop(self.xen.end_own(grant)));
+                    for grant in grants.drain(..) {
+                        self.xen.end_own(grant);
+                    }
                     return None;
                 }
             }
@@ -113,10 +107,10 @@ impl Transmitter {
         flags |= if gso.is_some() { NETTXF_EXTRA_INFO } else { 0 };
         let id = self.free.pop().expect("counted above");
         let place = usize::from(id) * HEAD_BYTES;
-        self.heads.write(place, frame.head);
+        self.heads.memory.write(place, frame.head);
         self.slots[usize::from(id)] = Slot::Head;
         self.ring.put(TxRequest {
-            gref: self.head_grants[place / PAGE_BYTES].number(),
+            gref: self.heads.reference_at(place),
             offset: (place % PAGE_BYTES) as u16,
             flags: flags | if frame.slices.is_empty() { 0 } else { NETTXF_MORE_DATA },
             id,
@@ -177,10 +171,6 @@ impl Drop for Transmitter {
             if let Slot::Page(grant, page) = core::mem::replace(slot, Slot::Free) {
                 drop(self.xen.end_grant(grant, page));
             }
-        }
-        let ended: Vec<bool> = self.head_grants.drain(..).map(|grant| self.xen.end_own(grant)).collect();
-        if ended.contains(&false) {
-            self.heads.abandon();
         }
     }
 }
