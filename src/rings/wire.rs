@@ -96,7 +96,7 @@ pub fn transport_checksum(frame: &[u8]) -> Option<PartialChecksum> {
         _ => return None,
     };
     let field = start + usize::from(offset);
-    (field + 2 <= frame.len()).then_some(PartialChecksum { start: start as u16, offset })
+    (field + 2 <= frame.len()).then_some(PartialChecksum { start: start.try_into().ok()?, offset })
 }
 
 /// What is left to do with a received frame: the counterpart of the offload that it was sent with.

@@ -191,3 +191,109 @@ impl Drop for GrantTable {
         core::mem::forget(core::mem::take(&mut self.quarantine));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rings::PagePool;
+    use crate::rings::xen::EventPort;
+    use core::cell::Cell;
+
+    /// A Xen that has a limit to the frames of a grant table.
+    struct Frames {
+        limit: u32,
+        mapped: Cell<u32>,
+    }
+
+    impl Hypervisor for Frames {
+        fn alloc_unbound(&self, _: DomainId) -> Result<EventPort, HypercallError> {
+            Err(HypercallError(28))
+        }
+
+        fn close(&self, _: EventPort) {}
+
+        fn notify(&self, _: EventPort) {}
+
+        fn acknowledge(&self, _: EventPort) {}
+
+        fn map_grant_frame(&self, index: u32, address: usize) -> Result<(), HypercallError> {
+            assert!(index == self.mapped.get() && address.is_multiple_of(PAGE_BYTES));
+            self.mapped.set(index + 1);
+            if index < self.limit { Ok(()) } else { Err(HypercallError(12)) }
+        }
+    }
+
+    fn table(limit: u32, entries: usize) -> Result<(GrantTable, Rc<Stats>), HypercallError> {
+        let stats = Rc::new(Stats::default());
+        let mut table = GrantTable::new(stats.clone());
+        table.reserve(&Frames { limit, mapped: Cell::new(0) }, entries)?;
+        Ok((table, stats))
+    }
+
+    fn entry(table: &GrantTable, grant: &GrantRef) -> Entry {
+        let (frame, place) = table.place(grant.0);
+        frame.read(place)
+    }
+
+    fn set_flags(table: &GrantTable, grant: u32, flags: u16) {
+        let (frame, place) = table.place(grant);
+        frame.store16(place, flags, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn an_entry_says_who_may_do_what_with_which_page_until_it_is_ended() {
+        let (mut table, stats) = table(1, 10).unwrap();
+        let read = table.grant(7, 0x1234_5000, Access::Read).unwrap();
+        let write = table.grant(0, 0x5000, Access::Write).unwrap();
+        assert!(read.number() >= RESERVED && read != write);
+        assert_eq!(entry(&table, &read), Entry { flags: 1 | 4, domid: 7, frame: 0x1_2345 });
+        assert_eq!(entry(&table, &write), Entry { flags: 1, domid: 0, frame: 5 });
+        assert_eq!((stats.grant_writes.get(), stats.grants_in_use.get()), (2, 2));
+        let number = read.number();
+        assert!(table.end_own(read) && table.end_own(write));
+        assert_eq!(entry(&table, &GrantRef(number)).flags, 0);
+        assert_eq!((stats.grants_in_use.get(), stats.grants_quarantined.get()), (0, 0));
+    }
+
+    #[test]
+    fn what_the_other_domain_still_uses_stays_in_quarantine() {
+        let pool = PagePool::new(2);
+        let (mut table, stats) = table(1, 10).unwrap();
+        for (mark, access) in [(GTF_READING, Access::Read), (GTF_WRITING, Access::Write)] {
+            let page = pool.allocate().unwrap();
+            let grant = table.grant(0, page.address(), access).unwrap();
+            let number = grant.number();
+            set_flags(&table, number, GTF_PERMIT_ACCESS | mark);
+            assert!(table.end(grant, page).is_none());
+            table.retry_quarantine();
+            assert_eq!((pool.in_use(), table.in_use(), stats.grants_quarantined.get()), (1, 1, 1));
+            assert_eq!(entry(&table, &GrantRef(number)).flags, GTF_PERMIT_ACCESS | mark);
+            set_flags(&table, number, GTF_PERMIT_ACCESS);
+            table.retry_quarantine();
+            assert_eq!((pool.in_use(), table.in_use(), stats.grants_quarantined.get()), (0, 0, 0));
+        }
+        let mut page = pool.allocate().unwrap();
+        let grant = table.grant(0, page.address(), Access::Write).unwrap();
+        set_flags(&table, grant.number(), GTF_PERMIT_ACCESS | GTF_WRITING);
+        assert!(!table.end_of(grant, &page));
+        assert!(page.bytes_mut().is_none(), "it must not be written while the other domain may");
+        drop(page);
+        assert_eq!(pool.in_use(), 1);
+    }
+
+    #[test]
+    fn as_many_entries_as_were_asked_for_are_there() {
+        const FRAME: usize = ENTRIES_PER_FRAME;
+        assert_eq!(table(0, 1).unwrap_err(), HypercallError(12));
+        assert_eq!(table(1, FRAME).unwrap_err(), HypercallError(12), "the tools have some of them");
+        let (mut table, _) = table(3, 2 * FRAME).unwrap();
+        let mut taken: Vec<u32> = core::iter::from_fn(|| Some(table.grant(0, 0, Access::Read)?.0)).collect();
+        taken.sort_unstable();
+        assert!(taken.into_iter().eq(RESERVED..3 * FRAME as u32));
+        (RESERVED..3 * FRAME as u32).for_each(|entry| assert!(table.end_own(GrantRef(entry))));
+        table.release(2 * FRAME);
+        let frames = Frames { limit: 9, mapped: Cell::new(3) };
+        table.reserve(&frames, 2 * FRAME).unwrap();
+        assert_eq!(frames.mapped.get(), 3, "what was given back is enough");
+    }
+}
