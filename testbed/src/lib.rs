@@ -6,7 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod console;
+pub mod cpio;
+pub mod debian;
 mod files;
+pub mod linux;
 mod namespace;
 pub mod qemu;
 mod telnet;
