@@ -13,6 +13,7 @@ pub mod linux;
 mod namespace;
 pub mod qemu;
 mod telnet;
+pub mod xen;
 
 pub use files::files;
 pub use namespace::{Namespace, join, obstacle};
