@@ -12,10 +12,10 @@ use arrayvec::ArrayVec;
 use super::features::{BLK_BLK_SIZE, BLK_FLUSH, BLK_RO, BLK_SEG_MAX, BLK_SIZE_MAX};
 use super::life::Life;
 use super::queue::{Buffer, MAX_ENTRIES, SplitQueue};
-use crate::rings::shared_memory::SharedMemory;
 use super::transport::Transport;
 use super::{AnyTransport, DeviceKind, VirtioError};
 use crate::rings::link::LinkEvent;
+use crate::rings::shared_memory::SharedMemory;
 use crate::rings::{
     BlockCompletion, BlockDevice, BlockError, BlockEvent, BlockOperation, BlockRequest, Geometry, MAX_REQUEST_PAGES,
     PAGE_BYTES, PageVec,

@@ -11,9 +11,9 @@ use core::sync::atomic::{Ordering, fence};
 
 use super::VirtioError;
 use super::features::{EVENT_IDX, INDIRECT_DESC};
-use crate::rings::shared_memory::SharedMemory;
 use super::transport::{QueueAddresses, Transport};
 use crate::rings::PAGE_BYTES;
+use crate::rings::shared_memory::SharedMemory;
 
 /// Most entries that are used of what a device offers.
 pub(super) const MAX_ENTRIES: u16 = 256;

@@ -12,5 +12,7 @@
 
 pub mod abi;
 mod hypervisor;
+#[cfg(feature = "std")]
+pub mod memory;
 
-pub use hypervisor::{DomainId, EventPort, Hypervisor, HypercallError};
+pub use hypervisor::{DomainId, EventPort, HypercallError, Hypervisor};

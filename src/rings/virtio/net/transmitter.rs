@@ -6,9 +6,9 @@ use arrayvec::ArrayVec;
 use super::super::VirtioError;
 use super::super::life::Life;
 use super::super::queue::{Buffer, MAX_ENTRIES, SplitQueue};
-use crate::rings::shared_memory::SharedMemory;
 use super::super::transport::Transport;
 use super::header::{MAX_HEADER_BYTES, transmit_header};
+use crate::rings::shared_memory::SharedMemory;
 use crate::rings::{Capabilities, PageSlice, TxFrame};
 
 /// Number of the first pair's transmit queue (virtio 1.2 §5.1.2).
