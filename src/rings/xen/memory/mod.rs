@@ -15,10 +15,11 @@
 //! | `grants` | the grant table |
 //! | `bus` | a device's directories in the store |
 //! | `back_ring` | a ring, from the other side |
-//! | `net` | netback |
+//! | `net`, `block` | netback and blkback |
 //! | `tree`, `store`, `requests` | xenstored: what it keeps, the page that it serves, what it is asked |
 
 mod back_ring;
+mod block;
 mod bus;
 mod events;
 mod grants;
@@ -29,6 +30,10 @@ mod requests;
 mod store;
 mod tree;
 
+pub use block::{BlkbackConfig, DiskOperation, LoggedRequest, MemoryBlkback};
 pub use bus::{BusState, Manners};
 pub use machine::MemoryXen;
 pub use net::{GrantedFrame, MemoryNetback, NetOffers, NetbackConfig};
+
+#[cfg(test)]
+mod tests;

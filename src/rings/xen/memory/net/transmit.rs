@@ -9,8 +9,8 @@ use zerocopy::IntoBytes;
 
 use super::super::super::abi::net::{
     ExtraInfo, NETIF_RSP_NULL, NETIF_RSP_OKAY, NETTXF_CSUM_BLANK, NETTXF_DATA_VALIDATED, NETTXF_EXTRA_INFO,
-    NETTXF_MORE_DATA, TxRequest, TxResponse, XEN_NETIF_EXTRA_FLAG_MORE, XEN_NETIF_EXTRA_TYPE_GSO,
-    XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6,
+    NETTXF_MORE_DATA, TxResponse, XEN_NETIF_EXTRA_FLAG_MORE, XEN_NETIF_EXTRA_TYPE_GSO, XEN_NETIF_GSO_TYPE_TCPV4,
+    XEN_NETIF_GSO_TYPE_TCPV6,
 };
 use super::{MemoryNetback, NetOffers};
 use crate::rings::{Family, Offload, PAGE_BYTES, PartialChecksum, wire};
@@ -155,9 +155,9 @@ impl MemoryNetback {
             assert!(length > 0 && offset + length <= PAGE_BYTES, "a slot of {offset}+{length} bytes");
             let known = if index == 0 { NETTXF_CSUM_BLANK | NETTXF_DATA_VALIDATED | NETTXF_EXTRA_INFO } else { 0 };
             assert_eq!(request.flags & !(known | NETTXF_MORE_DATA), 0, "slot {index} has flags {:#x}", request.flags);
-            assert!(grants.is_read_only(request.gref), "a page to be sent that the back end could write");
             let mapping = grants.map(self.bus.back_domain, request.gref, false);
             let mapping = mapping.unwrap_or_else(|error| panic!("slot {index}, grant {}: {error}", request.gref));
+            assert!(grants.is_read_only(request.gref), "a page to be sent that the back end could write");
             let (now, later) = rest.split_at_mut(length);
             mapping.page.copy_to(offset, now);
             rest = later;
@@ -207,12 +207,4 @@ impl MemoryNetback {
             }
         }
     }
-}
-
-/// A request that stands for an extra info.
-#[cfg(test)]
-pub(in super::super) fn extra_request(extra: ExtraInfo) -> TxRequest {
-    let mut request = TxRequest::default();
-    request.as_mut_bytes()[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
-    request
 }
