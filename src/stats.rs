@@ -83,6 +83,12 @@ counters! {
     notifications,
     /// Publications to the other sides of rings that needed no notification, since they were awake.
     notifications_spared,
+    /// Entries of the grant table written to let another domain use a page.
+    grant_writes,
+    /// Entries of the grant table that are in use now.
+    grants_in_use,
+    /// Grants that could not be ended, since the other domain still uses their pages: neither is used again meanwhile.
+    grants_quarantined,
     /// Wake-ups by the other sides of rings.
     wakeups,
     /// Times that a device broke the rules of its ring, or asked to be reset.

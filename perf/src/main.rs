@@ -8,8 +8,6 @@
 mod boot;
 mod build;
 mod contest;
-mod cpio;
-mod debian;
 mod guest;
 mod idle;
 mod initramfs;

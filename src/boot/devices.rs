@@ -1,17 +1,106 @@
-//! The drivers that a kernel has, each kind one type: which it is, is decided when the machine starts.
+//! The devices that a kernel has, each kind one type: which it is, is decided when the machine starts.
 
+use alloc::vec::Vec;
+use core::fmt::Display;
+
+use super::console::say;
 use crate::rings::virtio::{VirtioBlk, VirtioNet};
+use crate::rings::xen::{XenBlk, XenNet};
 use crate::rings::{
     BlockCompletion, BlockDevice, BlockEvent, BlockRequest, Capabilities, Full, Geometry, NetEvent, NetQueue, RxFrame,
     TxFrame,
 };
 
+/// All devices.
+#[derive(Default)]
+pub struct Devices {
+    /// The network interface.
+    pub net: Net,
+    /// The disks, in the order in which the appliance counts them.
+    pub disks: Vec<Disk>,
+    /// What the command line calls them.
+    pub numbers: Vec<u32>,
+}
+
+/// Says what an interface can do. `driver` says which it is.
+pub fn describe_net(driver: impl Display, capabilities: &Capabilities) {
+    let m = capabilities.hardware_address;
+    say!(
+        "network: {driver} {:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}, mtu {}{}{}",
+        m[0],
+        m[1],
+        m[2],
+        m[3],
+        m[4],
+        m[5],
+        capabilities.mtu_bytes,
+        if capabilities.checksum { ", checksums" } else { "" },
+        if capabilities.tso4 || capabilities.tso6 { ", segmentation" } else { "" }
+    );
+    info!("network: {} is found", driver);
+}
+
+/// Says how large a disk is.
+pub fn describe_disk(name: impl Display, driver: impl Display, geometry: &Geometry) {
+    let kib = geometry.bytes() >> 10;
+    say!("disk {name}: {driver} {kib} KiB{}", if geometry.read_only { ", read-only" } else { "" });
+    info!("disk {}: {} is found, {} KiB", name, driver, kib);
+}
+
+/// A device that is waited for when the machine starts: the event that ends it is told again to its user.
+pub struct Awaited<D, E> {
+    device: D,
+    said: Option<E>,
+}
+
+impl<D, E> Awaited<D, E> {
+    /// A device that has said nothing yet.
+    pub fn new(device: D) -> Self {
+        Self { device, said: None }
+    }
+}
+
+/// A device on its way.
+pub trait Connecting {
+    /// Goes on. True if it is not on its way any more: it works, or never will.
+    fn step(&mut self) -> bool;
+
+    /// As [`NetQueue::arm`].
+    fn arm(&mut self) -> bool;
+}
+
+impl Connecting for Awaited<XenNet, NetEvent> {
+    fn step(&mut self) -> bool {
+        self.said = self.said.take().or_else(|| self.device.event());
+        self.said.is_some() || !self.device.is_connecting()
+    }
+
+    fn arm(&mut self) -> bool {
+        self.said.is_some() || self.device.arm()
+    }
+}
+
+impl Connecting for Awaited<XenBlk, BlockEvent> {
+    fn step(&mut self) -> bool {
+        self.said = self.said.take().or_else(|| self.device.event());
+        self.said.is_some() || !self.device.is_connecting()
+    }
+
+    fn arm(&mut self) -> bool {
+        self.said.is_some() || self.device.arm()
+    }
+}
+
 /// A network interface.
 #[expect(clippy::large_enum_variant, reason = "there is one, and no pointer is to stand between it and its user")]
+#[derive(Default)]
 pub enum Net {
     /// virtio's.
     Virtio(VirtioNet),
+    /// Xen's.
+    Xen(Awaited<XenNet, NetEvent>),
     /// None: down for ever.
+    #[default]
     Absent,
 }
 
@@ -32,6 +121,7 @@ impl NetQueue for Net {
     fn capabilities(&self) -> Capabilities {
         match self {
             Self::Virtio(net) => net.capabilities(),
+            Self::Xen(net) => net.device.capabilities(),
             Self::Absent => ABSENT,
         }
     }
@@ -39,6 +129,7 @@ impl NetQueue for Net {
     fn event(&mut self) -> Option<NetEvent> {
         match self {
             Self::Virtio(net) => net.event(),
+            Self::Xen(net) => net.said.take().or_else(|| net.device.event()),
             Self::Absent => None,
         }
     }
@@ -46,6 +137,7 @@ impl NetQueue for Net {
     fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&RxFrame)) -> usize {
         match self {
             Self::Virtio(net) => net.receive(budget, sink),
+            Self::Xen(net) => net.device.receive(budget, sink),
             Self::Absent => 0,
         }
     }
@@ -53,19 +145,23 @@ impl NetQueue for Net {
     fn transmit(&mut self, frame: &TxFrame<'_>) -> Result<(), Full> {
         match self {
             Self::Virtio(net) => net.transmit(frame),
+            Self::Xen(net) => net.device.transmit(frame),
             Self::Absent => Err(Full),
         }
     }
 
     fn flush(&mut self) {
-        if let Self::Virtio(net) = self {
-            net.flush();
+        match self {
+            Self::Virtio(net) => net.flush(),
+            Self::Xen(net) => net.device.flush(),
+            Self::Absent => {}
         }
     }
 
     fn reclaim(&mut self) -> usize {
         match self {
             Self::Virtio(net) => net.reclaim(),
+            Self::Xen(net) => net.device.reclaim(),
             Self::Absent => 0,
         }
     }
@@ -73,6 +169,7 @@ impl NetQueue for Net {
     fn arm(&mut self) -> bool {
         match self {
             Self::Virtio(net) => net.arm(),
+            Self::Xen(net) => Connecting::arm(net),
             Self::Absent => false,
         }
     }
@@ -82,36 +179,50 @@ impl NetQueue for Net {
 pub enum Disk {
     /// virtio's.
     Virtio(VirtioBlk),
+    /// Xen's.
+    Xen(Awaited<XenBlk, BlockEvent>),
 }
 
 impl BlockDevice for Disk {
     fn geometry(&self) -> Geometry {
-        let Self::Virtio(disk) = self;
-        disk.geometry()
+        match self {
+            Self::Virtio(disk) => disk.geometry(),
+            Self::Xen(disk) => disk.device.geometry(),
+        }
     }
 
     fn event(&mut self) -> Option<BlockEvent> {
-        let Self::Virtio(disk) = self;
-        disk.event()
+        match self {
+            Self::Virtio(disk) => disk.event(),
+            Self::Xen(disk) => disk.said.take().or_else(|| disk.device.event()),
+        }
     }
 
     fn submit(&mut self, request: BlockRequest) -> Result<(), BlockRequest> {
-        let Self::Virtio(disk) = self;
-        disk.submit(request)
+        match self {
+            Self::Virtio(disk) => disk.submit(request),
+            Self::Xen(disk) => disk.device.submit(request),
+        }
     }
 
     fn flush(&mut self) {
-        let Self::Virtio(disk) = self;
-        disk.flush();
+        match self {
+            Self::Virtio(disk) => disk.flush(),
+            Self::Xen(disk) => disk.device.flush(),
+        }
     }
 
     fn complete(&mut self, sink: &mut dyn FnMut(BlockCompletion)) -> usize {
-        let Self::Virtio(disk) = self;
-        disk.complete(sink)
+        match self {
+            Self::Virtio(disk) => disk.complete(sink),
+            Self::Xen(disk) => disk.device.complete(sink),
+        }
     }
 
     fn arm(&mut self) -> bool {
-        let Self::Virtio(disk) = self;
-        disk.arm()
+        match self {
+            Self::Virtio(disk) => disk.arm(),
+            Self::Xen(disk) => Connecting::arm(disk),
+        }
     }
 }

@@ -7,17 +7,16 @@ use core::fmt::Display;
 use smoltcp::wire::IpCidr;
 
 use super::console::say;
-use super::devices::{Disk, Net};
-use super::machine::{self, Beginning, FrequencyOrigin, Hypervisor, Machine, SecretOrigin};
+use super::devices::{Devices, Disk, Net};
+use super::machine::{self, Beginning, FrequencyOrigin, Machine, Platform, SecretOrigin};
 use super::plan::Plan;
 use super::timeline::Timeline;
 use super::world::World;
-use super::{heap, logger};
+use super::{heap, logger, virtio, xen};
 use crate::appliance::{Appliance, ApplianceConfig, Pools};
 use crate::params::Params;
 use crate::platform::Power;
-use crate::rings::virtio::{DeviceKind, Found, VirtioBlk, VirtioNet};
-use crate::rings::{BlockDevice, NetQueue, PagePool};
+use crate::shell::Machine as _;
 use crate::stats::Stats;
 
 /// Runs the machine until somebody switches it off.
@@ -49,9 +48,6 @@ pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
     timeline.mark("memory");
 
     let stats = Rc::new(Stats::default());
-    let found = find(&mut machine, &params);
-    timeline.mark("device detection");
-    let (net, disks) = open(found, receive, &stats, &mut timeline);
     let secret = machine.seed(line);
     if secret.origin == SecretOrigin::Jitter {
         say!(
@@ -59,13 +55,22 @@ pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
              this machine well may guess sequence numbers. Give it a processor that has one"
         );
     }
-    let boot_disks: Vec<usize> = params.disks.iter().map(|disk| *disk as usize).collect();
-    if let Some(missing) = boot_disks.iter().find(|disk| **disk >= disks.len()) {
-        stop(&format_args!("-b {missing}: there are {} disks, counted from 0", disks.len()));
-    }
-    let has_disks = !disks.is_empty();
-    let mut world = World::new(machine, beginning.settle(), stats.clone());
+    let (mut world, devices) = match machine.platform {
+        Platform::Pc(_) => {
+            // The more work lies between beginning and end, the more exact is the clock.
+            let devices = virtio::open(&mut machine, &params.virtio_mmio, receive, &stats, &mut timeline);
+            (World::new(machine, beginning.settle(), stats.clone()), devices)
+        }
+        Platform::Xen(_) => {
+            let mut world = World::new(machine, beginning.settle(), stats.clone());
+            let devices = xen::open(&mut world, receive, &stats, &mut timeline);
+            (world, devices)
+        }
+    };
     say_time(&world);
+    let Devices { net, disks, numbers } = devices;
+    let boot_disks = boot_disks(&params.disks, &numbers);
+    let has_disks = !disks.is_empty();
     let appliance = Appliance::with_pools(config, pools, net, disks, secret.bytes, stats);
     let mut appliance = appliance.unwrap_or_else(|error| stop(&error));
     let total_bytes = world.machine.total_bytes();
@@ -88,7 +93,7 @@ pub fn run(mut machine: Machine, beginning: Beginning, line: &[u8]) -> ! {
     }
     if has_disks {
         appliance.mount_from(&boot_disks);
-        mount(&mut appliance, &mut world);
+        mount(&mut appliance, &mut world, &numbers);
         timeline.mark("file system mount time");
     }
     info!("MiniCache {} is up and running", env!("CARGO_PKG_VERSION"));
@@ -134,78 +139,19 @@ fn say_time(world: &World) {
     say!("clock: {} MHz, {origin}", world.timer().frequency_hz() / 1_000_000);
 }
 
-/// Finds the devices of whoever runs us.
-fn find(machine: &mut Machine, params: &Params) -> Vec<Found> {
-    match machine.hypervisor {
-        Hypervisor::Xen => {
-            say!("Xen's own devices are not supported: there is no network interface and no disk");
-            Vec::new()
+/// The places among all disks of those with these numbers.
+fn boot_disks(wanted: &[u32], numbers: &[u32]) -> Vec<usize> {
+    let place = |wanted: &u32| match numbers.iter().position(|number| number == wanted) {
+        Some(place) => place,
+        None => {
+            stop(&format_args!("-b {wanted}: there is no such disk; those that there are have the numbers {numbers:?}"))
         }
-        _ => machine::find_virtio(machine, &params.virtio_mmio),
-    }
+    };
+    wanted.iter().map(place).collect()
 }
 
-/// Starts the drivers. The first network interface is ours, and all disks are.
-fn open(found: Vec<Found>, receive: PagePool, stats: &Rc<Stats>, timeline: &mut Timeline) -> (Net, Vec<Disk>) {
-    let (mut net, mut disks) = (Net::Absent, Vec::new());
-    let (nets, blocks): (Vec<Found>, Vec<Found>) =
-        found.into_iter().partition(|device| device.kind == DeviceKind::Network);
-    for Found { place, transport, .. } in nets {
-        if matches!(net, Net::Virtio(_)) {
-            say!("network: another interface ({place}) is left alone");
-            continue;
-        }
-        match VirtioNet::new(transport, 0, receive.clone(), stats.clone()) {
-            Ok(interface) => {
-                let capabilities = interface.capabilities();
-                let m = capabilities.hardware_address;
-                say!(
-                    "network: virtio-net ({place}) {:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}, mtu {}{}{}",
-                    m[0],
-                    m[1],
-                    m[2],
-                    m[3],
-                    m[4],
-                    m[5],
-                    capabilities.mtu_bytes,
-                    if capabilities.checksum { ", checksums" } else { "" },
-                    if capabilities.tso4 || capabilities.tso6 { ", segmentation" } else { "" }
-                );
-                info!("network: virtio-net ({}) is found", place);
-                net = Net::Virtio(interface);
-            }
-            Err(error) => say!("network: virtio-net ({place}) can't be used: {error}"),
-        }
-    }
-    if matches!(net, Net::Absent) {
-        say!("network: there is no interface, so nobody can be served: give the machine a virtio-net device");
-    }
-    timeline.mark("vif addition");
-    for Found { place, transport, .. } in blocks {
-        match VirtioBlk::new(transport, 0, stats.clone()) {
-            Ok(disk) => {
-                let geometry = disk.geometry();
-                say!(
-                    "disk {}: virtio-blk ({place}) {} KiB{}",
-                    disks.len(),
-                    geometry.bytes() >> 10,
-                    if geometry.read_only { ", read-only" } else { "" }
-                );
-                info!("disk {}: virtio-blk ({}) is found, {} KiB", disks.len(), place, geometry.bytes() >> 10);
-                disks.push(Disk::Virtio(disk));
-            }
-            Err(error) => say!("disk: virtio-blk ({place}) can't be used: {error}"),
-        }
-    }
-    if disks.is_empty() {
-        say!("disk: there is none, so there is nothing to serve: give the machine a virtio-blk device");
-    }
-    timeline.mark("vbd open");
-    (net, disks)
-}
-
-/// Waits for the first mount, and says what came of it.
-fn mount(appliance: &mut Appliance<Net, Disk>, world: &mut World) {
+/// Waits for the first mount, and says what came of it. The disks have these numbers.
+fn mount(appliance: &mut Appliance<Net, Disk>, world: &mut World, numbers: &[u32]) {
     loop {
         turn(appliance, world);
         match appliance.mount_result() {
@@ -214,7 +160,7 @@ fn mount(appliance: &mut Appliance<Net, Disk>, world: &mut World) {
                 if let Some(volume) = appliance.volume() {
                     say!("volume: {:?}, {} objects", volume.name, volume.directory.len());
                     for skipped in &volume.skipped_disks {
-                        say!("disk {}: left out: {}", skipped.disk, skipped.reason);
+                        say!("disk {}: left out: {}", numbers[skipped.disk], skipped.reason);
                     }
                 }
                 return;
@@ -229,6 +175,11 @@ fn mount(appliance: &mut Appliance<Net, Disk>, world: &mut World) {
 
 fn turn(appliance: &mut Appliance<Net, Disk>, world: &mut World) {
     let Ok(()) = appliance.turn(world);
+    if let Some(power) = world.take_wanted() {
+        info!("the toolstack wants the machine to end");
+        // A machine of its own can do both.
+        let _ = appliance.power(power);
+    }
 }
 
 /// The addresses that the console knows of.

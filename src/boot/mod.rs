@@ -10,10 +10,13 @@ compile_error!("the features `kernel` and `std` exclude each other: build the ke
 pub mod acpi;
 pub mod calendar;
 pub mod clock;
+pub mod console_ring;
 pub mod memory_map;
 pub mod plan;
+pub mod pv_clock;
 pub mod start_info;
 pub mod trace;
+pub mod vbd_name;
 
 #[cfg(feature = "kernel")]
 pub(crate) mod console;
@@ -30,7 +33,11 @@ mod panic;
 #[cfg(feature = "kernel")]
 mod timeline;
 #[cfg(feature = "kernel")]
+mod virtio;
+#[cfg(feature = "kernel")]
 mod world;
+#[cfg(feature = "kernel")]
+mod xen;
 
 #[cfg(all(target_arch = "x86_64", any(feature = "kernel", test)))]
 pub mod x86_64;

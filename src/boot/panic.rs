@@ -3,7 +3,7 @@
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::console::say;
+use super::console;
 use super::machine::power;
 
 /// Reports a panic on the console and stops.
@@ -12,8 +12,10 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
     // A panic while one is reported has nothing to add.
     if !PANICKING.swap(true, Ordering::Relaxed) {
         match info.location() {
-            Some(place) => say!("\n*** MiniCache stops ({place}): {}", info.message()),
-            None => say!("\n*** MiniCache stops: {}", info.message()),
+            Some(place) => {
+                console::report(format_args!("\n*** MiniCache stops ({place}): {}", info.message()));
+            }
+            None => console::report(format_args!("\n*** MiniCache stops: {}", info.message())),
         }
     }
     power::fail()

@@ -5,7 +5,8 @@ use core::convert::Infallible;
 use smoltcp::time::Instant;
 
 use super::machine::{Machine, Timer, interrupts};
-use crate::platform::Platform;
+use super::xen::Control;
+use crate::platform::{Platform, Power};
 use crate::stats::Stats;
 
 /// How long after a reading of the wall clock that failed it is tried again, in microseconds.
@@ -14,12 +15,13 @@ const WALL_CLOCK_RETRY_US: u64 = 5_000;
 const WALL_CLOCK_TRIES: u32 = 100;
 
 /// The machine, with time.
-#[derive(Debug)]
 pub struct World {
     /// The machine.
     pub machine: Machine,
     timer: Timer,
     wall_clock: WallClock,
+    /// Where there is a toolstack.
+    control: Option<Control>,
     stats: Rc<Stats>,
 }
 
@@ -36,7 +38,7 @@ impl World {
     /// The machine with this timer; interrupts are counted in `stats`.
     pub fn new(machine: Machine, timer: Timer, stats: Rc<Stats>) -> Self {
         let wall_clock = WallClock::Unknown { retry_at_us: 0, tries: WALL_CLOCK_TRIES };
-        let mut world = Self { machine, timer, wall_clock, stats };
+        let mut world = Self { machine, timer, wall_clock, control: None, stats };
         world.read_wall_clock();
         world
     }
@@ -44,6 +46,26 @@ impl World {
     /// The timer, to look at.
     pub fn timer(&self) -> &Timer {
         &self.timer
+    }
+
+    /// The toolstack is listened to from now on.
+    pub fn set_control(&mut self, control: Control) {
+        self.control = Some(control);
+    }
+
+    /// What the toolstack wants of the machine, once.
+    pub fn take_wanted(&mut self) -> Option<Power> {
+        self.control.as_mut()?.take_wanted()
+    }
+
+    /// Microseconds since the machine's start.
+    pub fn now_us(&self) -> u64 {
+        self.timer.now_us()
+    }
+
+    /// Sleeps until a device wakes us, or until this time.
+    pub fn sleep_until_us(&mut self, deadline_us: u64) {
+        self.timer.sleep_until(Some(deadline_us));
     }
 
     fn read_wall_clock(&mut self) {
@@ -85,10 +107,13 @@ impl Platform for World {
     fn work(&mut self) -> Result<bool, Infallible> {
         self.timer.refine();
         self.read_wall_clock();
-        Ok(false)
+        Ok(self.control.as_mut().is_some_and(Control::poll))
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Result<(), Infallible> {
+        if self.control.as_ref().is_some_and(Control::arm) {
+            return Ok(());
+        }
         let deadline_us = deadline.map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
         self.timer.sleep_until(deadline_us);
         self.stats.interrupts.set(interrupts::count());

@@ -70,6 +70,30 @@ impl BlockRequest {
         };
         if pages_on_disk { Ok(start) } else { Err(BlockError::OutOfRange) }
     }
+
+    /// Checks the request against the disk and says where it begins on it and how many bytes are to be moved. Of a read the rest
+    /// of the pages is zeroed, and they are made sure to be writable: the device writes them past any reference.
+    pub(super) fn prepare(&mut self, geometry: &Geometry) -> Result<(u64, usize), BlockError> {
+        let start = self.check(geometry)?;
+        let mut bytes = self.pages.len() * PAGE_BYTES;
+        match self.operation {
+            BlockOperation::Flush => bytes = 0,
+            BlockOperation::Write => {}
+            BlockOperation::Read => {
+                let on_disk = geometry.bytes() - start;
+                bytes = bytes.min(usize::try_from(on_disk).unwrap_or(usize::MAX));
+                for (index, page) in self.pages.iter_mut().enumerate() {
+                    let Some(page) = page.bytes_mut() else {
+                        debug_assert!(false, "a page to be read into has another reference");
+                        return Err(BlockError::Failed);
+                    };
+                    let end = bytes.saturating_sub(index * PAGE_BYTES).min(PAGE_BYTES);
+                    page[end..].fill(0);
+                }
+            }
+        }
+        Ok((start, bytes))
+    }
 }
 
 /// Why a request failed.

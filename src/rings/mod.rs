@@ -13,6 +13,7 @@
 
 mod block_device;
 mod frame;
+mod free_map;
 mod head_page;
 mod link;
 mod net_queue;

@@ -8,20 +8,15 @@ use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec;
-use arrayvec::ArrayVec;
-use bitvec::boxed::BitBox;
-use bitvec::vec::BitVec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::ptr::NonNull;
 
 use super::PageSlice;
+use super::free_map::FreeMap;
 
 /// Size and alignment of a page in bytes: that of the x86-64 and aarch64 granule, of a Xen grant and of a ring.
 pub const PAGE_BYTES: usize = 4096;
-
-/// How many freed pages are remembered for the next allocations before the free map is searched again.
-const RECENT_PAGES: usize = 64;
 
 /// A bounded set of pages. Cloning gives another handle to the same pool.
 ///
@@ -42,47 +37,6 @@ struct Inner {
     in_use: Cell<u32>,
     /// Pages with more than one reference.
     shared: Cell<u32>,
-}
-
-struct FreeMap {
-    /// One bit a page, set while it is free.
-    map: BitBox<usize>,
-    /// Pages freed lately (a subset of `map`), so that allocation seldom searches and finds warm memory.
-    recent: ArrayVec<u32, RECENT_PAGES>,
-    /// Where the next search begins.
-    cursor: usize,
-    /// From here on no page was ever taken.
-    unused: usize,
-}
-
-impl FreeMap {
-    fn take(&mut self) -> Option<u32> {
-        while let Some(index) = self.recent.pop() {
-            if self.map[index as usize] {
-                self.map.set(index as usize, false);
-                return Some(index);
-            }
-        }
-        if self.unused < self.map.len() {
-            self.map.set(self.unused, false);
-            self.unused += 1;
-            return Some(self.unused as u32 - 1);
-        }
-        let found = match self.map[self.cursor..].first_one() {
-            Some(distance) => self.cursor + distance,
-            None => self.map[..self.cursor].first_one()?,
-        };
-        self.map.set(found, false);
-        self.cursor = found;
-        Some(found as u32)
-    }
-
-    fn put(&mut self, index: u32) {
-        debug_assert!(!self.map[index as usize], "page {index} freed twice");
-        self.map.set(index as usize, true);
-        // A full list forgets the page; the map still knows it.
-        let _ = self.recent.try_push(index);
-    }
 }
 
 impl PagePool {
@@ -116,19 +70,12 @@ impl PagePool {
     }
 
     fn over(base: NonNull<u8>, allocation: Option<NonNull<u8>>, pages: usize) -> Self {
-        let mut map = BitVec::repeat(true, pages);
-        map.set_uninitialized(false);
         Self(Rc::new(Inner {
             base,
             allocation,
             count: pages as u32,
             references: vec![Cell::new(0); pages].into_boxed_slice(),
-            free: RefCell::new(FreeMap {
-                map: map.into_boxed_bitslice(),
-                recent: ArrayVec::new(),
-                cursor: 0,
-                unused: 0,
-            }),
+            free: RefCell::new(FreeMap::new(pages)),
             in_use: Cell::new(0),
             shared: Cell::new(0),
         }))
@@ -320,6 +267,7 @@ impl fmt::Debug for Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrayvec::ArrayVec;
 
     #[test]
     fn pages_are_distinct_aligned_and_return() {

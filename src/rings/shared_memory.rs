@@ -30,6 +30,17 @@ impl SharedMemory {
         Self { base, layout, abandoned: false }
     }
 
+    /// Memory that is there for good, such as a page that a hypervisor has made for us.
+    ///
+    /// # Safety
+    /// The `bytes` bytes from `base` on, page-aligned, must be mapped and writable for as long as the program runs, and be used by
+    /// nobody else in it.
+    pub unsafe fn over(base: NonNull<u8>, bytes: usize) -> Self {
+        assert!(bytes > 0 && (base.as_ptr() as usize).is_multiple_of(PAGE_BYTES), "shared memory amid a page");
+        let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("it lies in the address space");
+        Self { base, layout, abandoned: true }
+    }
+
     /// The address of a byte, as the device is to be told.
     pub fn address(&self, offset: usize) -> u64 {
         self.place::<u8>(offset).expose_provenance() as u64

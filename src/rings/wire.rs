@@ -23,6 +23,7 @@ const TCP_MIN_BYTES: usize = 20;
 const MAX_HEADER_BYTES: usize = 256;
 
 const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
 
 /// Where the sequence number, the data offset, the flags and the checksum lie in a TCP header (RFC 9293 §3.1).
 const TCP_SEQUENCE: usize = 4;
@@ -69,6 +70,33 @@ pub fn complete(frame: &mut [u8], partial: PartialChecksum) -> bool {
     };
     frame[field..field + 2].copy_from_slice(&sum.to_be_bytes());
     true
+}
+
+/// Where the checksum of a TCP or UDP frame is completed, for devices that only say that it is to be. `None` where the frame's headers
+/// lead to neither.
+pub fn transport_checksum(frame: &[u8]) -> Option<PartialChecksum> {
+    let (family, ip) = ip_start(frame)?;
+    let (protocol, start) = match family {
+        Family::Ipv4 => {
+            let header_bytes = usize::from(frame.get(ip)? & 15) * 4;
+            (*frame.get(ip + 9)?, ip + header_bytes.max(IPV4_MIN_BYTES))
+        }
+        Family::Ipv6 => {
+            let mut next = (*frame.get(ip + 6)?, ip + IPV6_BYTES);
+            // RFC 8200 §4: hop-by-hop, routing and destination options say what follows, and their length in units of 8 bytes.
+            while let (0 | 43 | 60, at) = next {
+                next = (*frame.get(at)?, at + 8 * (1 + usize::from(*frame.get(at + 1)?)));
+            }
+            next
+        }
+    };
+    let offset = match protocol {
+        PROTOCOL_TCP => TCP_CHECKSUM as u16,
+        PROTOCOL_UDP => UDP_CHECKSUM,
+        _ => return None,
+    };
+    let field = start + usize::from(offset);
+    (field + 2 <= frame.len()).then_some(PartialChecksum { start: start.try_into().ok()?, offset })
 }
 
 /// What is left to do with a received frame: the counterpart of the offload that it was sent with.

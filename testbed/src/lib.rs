@@ -6,10 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod console;
+pub mod cpio;
+pub mod debian;
 mod files;
+pub mod linux;
 mod namespace;
 pub mod qemu;
 mod telnet;
+pub mod xen;
 
 pub use files::files;
 pub use namespace::{Namespace, join, obstacle};

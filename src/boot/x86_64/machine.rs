@@ -1,33 +1,35 @@
 //! The machine as the kernel knows it: one value that owns what there is only once.
 
-use core::ops::Range;
+use alloc::vec::Vec;
 use core::ptr::{self, NonNull};
 
-use arrayvec::ArrayVec;
-
-use super::apic::{IoApic, LOCAL_APIC, LocalApic};
 use super::cpu::Features;
 use super::entropy::{self, Seed};
 use super::hypervisor::Hypervisor;
-use super::interrupts::FIRST_VECTOR;
-use super::paging::{PageTables, Rights, Unmappable};
-use super::physical::FirmwareMemory;
+use super::paging::{PageTables, Unmappable};
+use super::pc::Pc;
 use super::timer::Beginning;
-use super::{power, rtc};
-use crate::boot::acpi::{Acpi, IoApicFact};
+use super::xen::{self, Guest};
+use super::{power, rtc, virtio};
 use crate::boot::heap;
 use crate::boot::memory_map::{MemoryMap, Region};
+use crate::params::VirtioMmio;
+use crate::rings::virtio::Found;
 use crate::rings::{PAGE_BYTES, PagePool};
-
-/// The vector of every device: whichever interrupts, it wakes.
-const DEVICE_VECTOR: u8 = FIRST_VECTOR + 1;
-
-/// The I/O APIC of a machine that says nothing.
-const USUAL_IO_APIC: IoApicFact = IoApicFact { address: 0xfec0_0000, first_line: 0 };
 
 /// Memory that has been taken, whole pages, and not been used.
 #[derive(Debug)]
 pub struct FreeMemory(Region);
+
+/// What is around the processor.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
+pub enum Platform {
+    /// A PC; its devices are virtio's.
+    Pc(Pc),
+    /// Xen; devices are found through its store.
+    Xen(Guest),
+}
 
 /// The machine.
 #[derive(Debug)]
@@ -36,14 +38,12 @@ pub struct Machine {
     pub features: Features,
     /// Who runs us.
     pub hypervisor: Hypervisor,
-    /// What ACPI says.
-    pub acpi: Acpi,
+    /// What is around the processor.
+    pub platform: Platform,
     /// Memory that is nobody's yet.
     memory: MemoryMap,
     total_bytes: u64,
     tables: PageTables,
-    io_apics: ArrayVec<IoApic, 8>,
-    processor: u8,
 }
 
 impl Machine {
@@ -53,37 +53,25 @@ impl Machine {
     /// To be called once, with interrupts off, the page tables in force and mapping all of `memory`, which must be free.
     pub unsafe fn new(
         features: Features,
+        hypervisor: Hypervisor,
         mut tables: PageTables,
         memory: MemoryMap,
         acpi_root: u64,
     ) -> Result<(Self, Beginning), Unmappable> {
-        let acpi = match acpi_root {
-            0 => Acpi::default(),
-            // SAFETY: what the root pointer leads to is the firmware's, and has been left out of the memory that is free.
-            root => Acpi::read(&unsafe { FirmwareMemory::new(&mut tables) }, root),
+        let (platform, beginning) = match hypervisor {
+            Hypervisor::Xen => {
+                // SAFETY: as the caller promises, and Xen says that it runs us.
+                let (guest, clock, alarm) = unsafe { Guest::new(&mut tables) };
+                (Platform::Xen(guest), Beginning::Xen { clock, alarm })
+            }
+            _ => {
+                // SAFETY: as the caller promises; what is not in `memory` may be the firmware's.
+                let (pc, beginning) = unsafe { Pc::new(&mut tables, acpi_root, features.tsc_deadline) }?;
+                (Platform::Pc(pc), beginning)
+            }
         };
-        let devices = |address: u32| Region { start: address.into(), end: u64::from(address) + PAGE_BYTES as u64 };
-        tables.map(devices(LOCAL_APIC), Rights::Device)?;
-        // SAFETY: mapped just now, and this is called once.
-        let Some(apic) = (unsafe { LocalApic::enable() }) else {
-            panic!("the processor has no local APIC, without which nothing wakes it: give the machine one");
-        };
-        let mut facts = acpi.io_apics.clone();
-        if facts.is_empty() {
-            facts.push(USUAL_IO_APIC);
-        }
-        let mut io_apics = ArrayVec::new();
-        for IoApicFact { address, first_line } in facts {
-            tables.map(devices(address), Rights::Device)?;
-            // SAFETY: mapped just now, and where the firmware says or every PC has one.
-            io_apics.push(unsafe { IoApic::new(address, first_line) });
-        }
-        let processor = apic.id();
-        let beginning = Beginning::new(apic, acpi.pm_timer, features.tsc_deadline);
         let total_bytes = memory.free_bytes();
-        let hypervisor = Hypervisor::find();
-        let machine = Self { features, hypervisor, acpi, memory, total_bytes, tables, io_apics, processor };
-        Ok((machine, beginning))
+        Ok((Self { features, hypervisor, platform, memory, total_bytes, tables }, beginning))
     }
 
     /// Memory that was there for us at the start, in bytes.
@@ -118,27 +106,12 @@ impl Machine {
         }
     }
 
-    /// Maps a device's registers.
-    ///
-    /// # Errors
-    /// If the address is beyond all reach.
-    pub fn map_device(&mut self, region: Region) -> Result<(), Unmappable> {
-        self.tables.map(region, Rights::Device)
-    }
-
-    /// Lets an interrupt line's rising edges wake us. False if no interrupt controller has such a line.
-    pub fn route_line(&mut self, line: u32) -> bool {
-        self.io_apics.iter().any(|io_apic| io_apic.route(line, DEVICE_VECTOR, self.processor))
-    }
-
-    /// The numbers of all interrupt lines.
-    pub fn lines(&self) -> impl Iterator<Item = Range<u32>> + '_ {
-        self.io_apics.iter().map(IoApic::lines)
-    }
-
-    /// What a device writes where to wake us: address and data.
-    pub fn interrupt_message(&self) -> (u64, u32) {
-        (u64::from(LOCAL_APIC) | u64::from(self.processor) << 12, DEVICE_VECTOR.into())
+    /// Looks for a PC's devices, in an order that stays; `named` are those that the command line knows of.
+    pub fn find_virtio(&mut self, named: &[VirtioMmio]) -> Vec<Found> {
+        match &self.platform {
+            Platform::Pc(pc) => virtio::find(pc, &mut self.tables, named),
+            Platform::Xen(_) => Vec::new(),
+        }
     }
 
     /// A secret, with `salt` mixed in.
@@ -148,16 +121,25 @@ impl Machine {
 
     /// The wall clock in seconds since 1970, if there is one and it can be read just now.
     pub fn wall_clock(&self) -> Option<u64> {
-        rtc::read_unix_s()
+        match self.platform {
+            Platform::Pc(_) => rtc::read_unix_s(),
+            Platform::Xen(_) => xen::clock::unix_s(),
+        }
     }
 
     /// Switches the machine off.
     pub fn off(&mut self) -> ! {
-        power::off(&mut self.tables, &self.acpi)
+        match &self.platform {
+            Platform::Pc(pc) => power::off(&mut self.tables, &pc.acpi),
+            Platform::Xen(_) => xen::power::off(),
+        }
     }
 
     /// Starts the machine anew.
     pub fn reboot(&mut self) -> ! {
-        power::reboot(&mut self.tables, &self.acpi)
+        match &self.platform {
+            Platform::Pc(pc) => power::reboot(&mut self.tables, &pc.acpi),
+            Platform::Xen(_) => xen::power::reboot(),
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The x86-64 PC as hypervisors show it: entered in 32-bit mode as PVH says, one processor, its legacy devices perhaps there.
+//! x86-64 as hypervisors show it: entered in 32-bit mode as PVH says, one processor; around it a PC, whose legacy devices are perhaps
+//! there, or Xen.
 //!
 //! Invariants:
 //! - Interrupts are enabled at one instruction only: the halt of [`cpu::halt`]. All other code runs undisturbed.
@@ -9,6 +10,8 @@ pub mod memory_functions;
 
 #[cfg(feature = "kernel")]
 mod apic;
+#[cfg(feature = "kernel")]
+pub mod console;
 #[cfg(feature = "kernel")]
 pub mod cpu;
 #[cfg(feature = "kernel")]
@@ -24,6 +27,8 @@ mod machine;
 #[cfg(feature = "kernel")]
 mod paging;
 #[cfg(feature = "kernel")]
+mod pc;
+#[cfg(feature = "kernel")]
 mod physical;
 #[cfg(feature = "kernel")]
 pub mod power;
@@ -32,13 +37,15 @@ mod rtc;
 #[cfg(feature = "kernel")]
 mod segments;
 #[cfg(feature = "kernel")]
-pub mod serial;
+mod serial;
 #[cfg(feature = "kernel")]
 mod start;
 #[cfg(feature = "kernel")]
 mod timer;
 #[cfg(feature = "kernel")]
 mod virtio;
+#[cfg(feature = "kernel")]
+pub mod xen;
 
 #[cfg(feature = "kernel")]
 pub use cpu::{name as processor_name, time_stamp as ticks};
@@ -47,8 +54,6 @@ pub use entropy::Origin as SecretOrigin;
 #[cfg(feature = "kernel")]
 pub use hypervisor::Hypervisor;
 #[cfg(feature = "kernel")]
-pub use machine::Machine;
+pub use machine::{Machine, Platform};
 #[cfg(feature = "kernel")]
 pub use timer::{Beginning, Origin as FrequencyOrigin, Timer};
-#[cfg(feature = "kernel")]
-pub use virtio::find as find_virtio;

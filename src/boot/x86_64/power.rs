@@ -1,4 +1,4 @@
-//! The end: power off, reboot, and stopping after a failure.
+//! A PC's end: power off, reboot, and stopping after a failure.
 
 use core::arch::asm;
 use core::ptr;
@@ -6,6 +6,7 @@ use core::ptr;
 use super::cpu::{self, in32, out8, out16, out32};
 use super::paging::{PageTables, Rights};
 use super::segments::TablePointer;
+use super::xen::{self, hypercall};
 use crate::boot::acpi::{Acpi, Register, SwitchOff};
 use crate::boot::memory_map::Region;
 
@@ -90,6 +91,9 @@ pub fn reboot(tables: &mut PageTables, acpi: &Acpi) -> ! {
 
 /// Stops for good after a failure that has been reported, with a failing status where the hypervisor takes one.
 pub fn fail() -> ! {
+    if hypercall::is_xen() {
+        xen::power::crash();
+    }
     debug_exit(DebugExit::Failure);
     cpu::stop()
 }

@@ -2,12 +2,13 @@
 
 use arrayvec::ArrayVec;
 
+use super::console::Console;
 use super::cpu::Features;
+use super::hypervisor::Hypervisor;
 use super::machine::Machine;
 use super::paging::{BOOT_REACH_BYTES, PageTables, Rights, Unmappable};
 use super::physical::BootMemory;
 use super::segments::{INTERRUPTION_STACKS, MAIN_STACK};
-use super::serial::Console;
 use super::{interrupts, segments};
 use crate::boot::kernel;
 use crate::boot::memory_map::{MemoryMap, Region};
@@ -30,7 +31,8 @@ const PAGE: u64 = super::paging::PAGE_BYTES as u64;
 
 /// Called by the entry with the start information's address.
 pub extern "C" fn start(info_address: u32) -> ! {
-    Console::initialise();
+    let hypervisor = Hypervisor::find();
+    Console::initialise(hypervisor);
     segments::initialise();
     interrupts::initialise();
     let features = Features::enable();
@@ -60,7 +62,7 @@ pub extern "C" fn start(info_address: u32) -> ! {
     // SAFETY: they map the image, all memory of the map, and what is read of the hypervisor's.
     unsafe { tables.activate() };
     // SAFETY: this is the first code of all, and runs once; interrupts are off, and the tables map what is free.
-    match unsafe { Machine::new(features, tables, map, info.acpi_root) } {
+    match unsafe { Machine::new(features, hypervisor, tables, map, info.acpi_root) } {
         Ok((machine, beginning)) => kernel::run(machine, beginning, &line),
         Err(Unmappable) => panic!("the memory for page tables is used up"),
     }

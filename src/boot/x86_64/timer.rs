@@ -1,10 +1,12 @@
-//! Monotonic time and sleep: the time stamp counter, compared with a timer of known frequency, and the local APIC's alarm.
+//! Monotonic time and sleep: on a PC the time stamp counter, compared with a timer of known frequency, and the local APIC's alarm; on
+//! Xen what Xen says and its own alarm.
 
 use core::arch::x86_64::__cpuid;
 
 use super::apic::{LocalApic, set_deadline};
 use super::cpu::{self, in8, in32, out8, time_stamp};
 use super::interrupts::FIRST_VECTOR;
+use super::xen;
 use crate::boot::acpi::PmTimer;
 use crate::boot::clock::{Calibration, Clock, Reference, Sample, crystal_frequency, plausible};
 use crate::boot::logger;
@@ -110,9 +112,46 @@ impl ReferenceTimer {
     }
 }
 
-/// A calibration under way, from the start of the machine on.
+/// How time begins.
 #[derive(Debug)]
-pub struct Beginning {
+pub enum Beginning {
+    /// A calibration under way, from the start of the machine on.
+    Compare(Comparison),
+    /// Xen tells it.
+    Xen {
+        /// The time.
+        clock: xen::clock::Clock,
+        /// The alarm.
+        alarm: xen::clock::Alarm,
+    },
+}
+
+impl Beginning {
+    /// Begins to count.
+    pub fn compare(apic: LocalApic, pm_timer: Option<PmTimer>, has_deadline: bool) -> Self {
+        Self::Compare(Comparison::new(apic, pm_timer, has_deadline))
+    }
+
+    /// Ends the first comparison, where there is one.
+    pub fn settle(self) -> Timer {
+        let (clock, alarm) = match self {
+            Self::Compare(comparison) => return comparison.settle(),
+            Self::Xen { clock, alarm } => (clock, alarm),
+        };
+        logger::set_clock(Clock::new(clock.start_ticks(), clock.frequency_hz()));
+        Timer {
+            time: Time::Xen(clock),
+            alarm: Alarm::Xen(alarm),
+            refinement: None,
+            refine_at_us: 0,
+            origin: Origin::Said,
+        }
+    }
+}
+
+/// A calibration under way.
+#[derive(Debug)]
+pub struct Comparison {
     reference: ReferenceTimer,
     calibration: Calibration,
     apic: LocalApic,
@@ -120,9 +159,8 @@ pub struct Beginning {
     has_deadline: bool,
 }
 
-impl Beginning {
-    /// Begins to count.
-    pub fn new(mut apic: LocalApic, pm_timer: Option<PmTimer>, has_deadline: bool) -> Self {
+impl Comparison {
+    fn new(mut apic: LocalApic, pm_timer: Option<PmTimer>, has_deadline: bool) -> Self {
         let reference = pm_timer.map_or(ReferenceTimer::Pit, ReferenceTimer::Pm);
         reference.start();
         let calibration = Calibration::new(reference.reference(), reference.sample());
@@ -149,8 +187,7 @@ impl Beginning {
         (0..MAX_READINGS).find_map(|_| self.calibration.first_estimate(self.reference.sample()))
     }
 
-    /// Ends the first comparison.
-    pub fn settle(mut self) -> Timer {
+    fn settle(mut self) -> Timer {
         let said_hz = said_frequency();
         let (frequency_hz, origin) = match said_hz {
             Some(frequency_hz) => (frequency_hz, Origin::Said),
@@ -168,7 +205,7 @@ impl Beginning {
         let clock = Clock::new(self.apic_began, frequency_hz);
         logger::set_clock(clock);
         Timer {
-            clock,
+            time: Time::Counter(clock),
             alarm,
             refinement: (origin == Origin::Measured).then_some((self.reference, self.calibration)),
             refine_at_us: FIRST_REFINEMENT_US,
@@ -207,15 +244,22 @@ pub enum Origin {
 }
 
 #[derive(Debug)]
+enum Time {
+    Counter(Clock),
+    Xen(xen::clock::Clock),
+}
+
+#[derive(Debug)]
 enum Alarm {
     Deadline,
     Count { apic: LocalApic, apic_hz: u64 },
+    Xen(xen::clock::Alarm),
 }
 
 /// Monotonic time, and sleep.
 #[derive(Debug)]
 pub struct Timer {
-    clock: Clock,
+    time: Time,
     alarm: Alarm,
     /// What the counter is compared with, until that has been enough.
     refinement: Option<(ReferenceTimer, Calibration)>,
@@ -226,17 +270,18 @@ pub struct Timer {
 impl Timer {
     /// Microseconds since the machine's start.
     pub fn now_us(&self) -> u64 {
-        self.clock.us(time_stamp())
-    }
-
-    /// The moment of a time stamp, in microseconds since the machine's start.
-    pub fn us(&self, time_stamp: u64) -> u64 {
-        self.clock.us(time_stamp)
+        match &self.time {
+            Time::Counter(clock) => clock.us(time_stamp()),
+            Time::Xen(clock) => clock.us(),
+        }
     }
 
     /// The counter's frequency, as far as it is known.
     pub fn frequency_hz(&self) -> u64 {
-        self.clock.frequency_hz()
+        match &self.time {
+            Time::Counter(clock) => clock.frequency_hz(),
+            Time::Xen(clock) => clock.frequency_hz(),
+        }
     }
 
     /// Where that is from.
@@ -250,12 +295,13 @@ impl Timer {
         if self.now_us() < self.refine_at_us {
             return;
         }
+        let Time::Counter(clock) = &mut self.time else { return };
         let sample = timer.sample();
         self.refine_at_us = self.refine_at_us.saturating_mul(REFINEMENT_STEP);
-        match calibration.refine(sample, self.clock.frequency_hz()) {
+        match calibration.refine(sample, clock.frequency_hz()) {
             Some(frequency_hz) => {
-                self.clock.set_frequency(sample.ticks, frequency_hz);
-                logger::set_clock(self.clock);
+                clock.set_frequency(sample.ticks, frequency_hz);
+                logger::set_clock(*clock);
             }
             None => self.refinement = None,
         }
@@ -272,14 +318,22 @@ impl Timer {
         if wake_us.is_some_and(|wake_us| wake_us <= now_us) {
             return;
         }
-        match (&mut self.alarm, wake_us) {
-            (Alarm::Deadline, Some(wake_us)) => set_deadline(self.clock.ticks_at(wake_us)),
-            (Alarm::Deadline, None) => set_deadline(0),
-            (Alarm::Count { apic, apic_hz }, Some(wake_us)) => {
+        match (&mut self.alarm, &self.time, wake_us) {
+            (Alarm::Deadline, Time::Counter(clock), Some(wake_us)) => set_deadline(clock.ticks_at(wake_us)),
+            (Alarm::Deadline, ..) => set_deadline(0),
+            (Alarm::Count { apic, apic_hz }, _, Some(wake_us)) => {
                 let count = u128::from(wake_us - now_us) * u128::from(*apic_hz) / 1_000_000 + 1;
                 apic.start_count(count.try_into().unwrap_or(u32::MAX));
             }
-            (Alarm::Count { apic, .. }, None) => apic.start_count(0),
+            (Alarm::Count { apic, .. }, ..) => apic.start_count(0),
+            (Alarm::Xen(alarm), Time::Xen(clock), Some(wake_us)) => {
+                // Without an alarm nobody sleeps.
+                if !alarm.set(clock.system_time_ns(wake_us)) {
+                    return;
+                }
+            }
+            // One that is still set wakes once more than is needed.
+            (Alarm::Xen(_), ..) => {}
         }
         cpu::halt();
     }

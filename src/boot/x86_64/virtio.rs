@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use super::cpu::{in32, out32};
-use super::machine::Machine;
+use super::paging::{PageTables, Rights};
+use super::pc::Pc;
 use crate::boot::acpi::PciConfigFact;
 use crate::boot::console::say;
 use crate::boot::memory_map::Region;
@@ -43,38 +44,38 @@ impl PortIo for Ports {
 }
 
 /// Looks for all devices, in an order that stays. What can't be used is said on the console.
-pub fn find(machine: &mut Machine, named: &[VirtioMmio]) -> Vec<Found> {
+pub fn find(pc: &Pc, tables: &mut PageTables, named: &[VirtioMmio]) -> Vec<Found> {
     let mut found = Vec::new();
     for device in named {
         if let Some(region) = Region::new(device.address, device.size_bytes) {
-            found.extend(probe_slot(machine, region, device.irq));
+            found.extend(probe_slot(pc, tables, region, device.irq));
         }
     }
     let mut ports = PortConfig(Ports);
     let root = PciFunction { bus: 0, device: 0, function: 0 };
     let is_pc = ports.read32(root, 0) != u32::MAX;
     if is_pc {
-        find_pci(machine, &mut ports, &mut found);
+        find_pci(pc, tables, &mut ports, &mut found);
         return found;
     }
     if named.is_empty() {
-        let has_second = machine.lines().any(|lines| lines.start == FIRST_LINE_OF_SECOND);
+        let has_second = pc.lines().any(|lines| lines.start == FIRST_LINE_OF_SECOND);
         let first_line = if has_second { FIRST_LINE_OF_SECOND } else { FIRST_LINE };
         // QEMU fills them from the last one down; so devices are numbered as on its command line.
         for slot in (0..MAX_SLOTS).rev() {
             let start = SLOTS + u64::from(slot) * SLOT_BYTES;
             let region = Region { start, end: start + SLOT_BYTES };
-            found.extend(probe_slot(machine, region, first_line + slot));
+            found.extend(probe_slot(pc, tables, region, first_line + slot));
         }
     }
-    if let Some(PciConfigFact { address, first_bus, last_bus }) = machine.acpi.pci_config {
+    if let Some(PciConfigFact { address, first_bus, last_bus }) = pc.acpi.pci_config {
         const BUS_BYTES: u64 = 1 << 20;
         let buses = u64::from(last_bus).saturating_sub(first_bus.into()) + 1;
         let region = Region::new(address, buses * BUS_BYTES);
-        if region.is_some_and(|region| machine.map_device(region).is_ok()) {
+        if region.is_some_and(|region| tables.map(region, Rights::Device).is_ok()) {
             // SAFETY: mapped just now, and ACPI says that it is configuration space.
             if let Some(mut ecam) = unsafe { Ecam::new(address as usize, first_bus, last_bus) } {
-                find_pci(machine, &mut ecam, &mut found);
+                find_pci(pc, tables, &mut ecam, &mut found);
             }
         }
     }
@@ -82,23 +83,23 @@ pub fn find(machine: &mut Machine, named: &[VirtioMmio]) -> Vec<Found> {
 }
 
 /// Looks into a slot; what is there may interrupt by this line.
-fn probe_slot(machine: &mut Machine, region: Region, line: u32) -> Option<Found> {
-    machine.map_device(region).ok()?;
+fn probe_slot(pc: &Pc, tables: &mut PageTables, region: Region, line: u32) -> Option<Found> {
+    tables.map(region, Rights::Device).ok()?;
     // SAFETY: mapped just now, and a virtio slot, as the command line says or where only microvm has something.
     let found = unsafe { probe_mmio(region.start as usize) }?;
-    if !machine.route_line(line) {
+    if !pc.route_line(line) {
         say!("{}: left alone, since no interrupt controller has its line {line}", found.place);
         return None;
     }
     Some(found)
 }
 
-fn find_pci(machine: &mut Machine, config: &mut dyn PciConfig, found: &mut Vec<Found>) {
-    if machine.map_device(PCI_HOLE).is_err() {
+fn find_pci(pc: &Pc, tables: &mut PageTables, config: &mut dyn PciConfig, found: &mut Vec<Found>) {
+    if tables.map(PCI_HOLE, Rights::Device).is_err() {
         return;
     }
     let memory = PciMemory { window: PCI_WINDOW.start..PCI_WINDOW.end, mapped: PCI_HOLE.start..PCI_HOLE.end };
-    let (address, data) = machine.interrupt_message();
+    let (address, data) = pc.interrupt_message();
     // SAFETY: the hole is mapped, and nobody else drives virtio functions. Memory that lies in the hole is mapped as such, and no
     // BAR is there then.
     for device in unsafe { probe_pci(config, &memory, MsiMessage { address, data }) } {

@@ -267,28 +267,10 @@ impl<T: Transport> VirtioBlk<T> {
 
     /// First unit and bytes of a request that fits the disk; `None` if there is nothing to do for it.
     fn prepare(&self, request: &mut BlockRequest) -> Result<Option<(u64, usize)>, BlockError> {
-        let start = request.check(&self.geometry)?;
-        let mut bytes = request.pages.len() * PAGE_BYTES;
-        match request.operation {
-            // Without a cache every write that has completed is durable.
-            BlockOperation::Flush if self.features & BLK_FLUSH == 0 => return Ok(None),
-            BlockOperation::Flush => bytes = 0,
-            BlockOperation::Write => {}
-            BlockOperation::Read => {
-                let on_disk = self.geometry.bytes() - start;
-                bytes = bytes.min(usize::try_from(on_disk).unwrap_or(usize::MAX));
-                // Checked for all pages, since the device writes them past any reference.
-                for (index, page) in request.pages.iter_mut().enumerate() {
-                    let Some(page) = page.bytes_mut() else {
-                        debug_assert!(false, "a page to be read into has another reference");
-                        return Err(BlockError::Failed);
-                    };
-                    let end = bytes.saturating_sub(index * PAGE_BYTES).min(PAGE_BYTES);
-                    page[end..].fill(0);
-                }
-            }
-        }
-        Ok(Some((start / UNIT_BYTES, bytes)))
+        let (start, bytes) = request.prepare(&self.geometry)?;
+        // Without a cache every write that has completed is durable.
+        let is_done = request.operation == BlockOperation::Flush && self.features & BLK_FLUSH == 0;
+        Ok((!is_done).then_some((start / UNIT_BYTES, bytes)))
     }
 }
 

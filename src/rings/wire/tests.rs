@@ -271,3 +271,28 @@ fn a_received_super_frame_is_cut_whatever_is_known_of_its_checksum() {
         segments.iter().for_each(|segment| verify(segment, 1));
     }
 }
+
+#[test]
+fn where_a_checksum_goes_is_found_behind_tags_options_and_extension_headers() {
+    let found = |parts: &[&[u8]]| transport_checksum(&parts.concat()).map(|found| (found.start, found.offset));
+    let ethernet = |kind: [u8; 2]| [&[0; 12][..], &kind].concat();
+    let v4 = |first: u8, protocol: u8| {
+        let mut header = vec![0; usize::from(first & 15) * 4];
+        (header[0], header[9]) = (first, protocol);
+        header
+    };
+    let v6 = |next: u8| [&[0x60, 0, 0, 0, 0, 0, next, 64][..], &[0; 32]].concat();
+    let tcp = [0; 20];
+    assert_eq!(found(&[&ethernet([8, 0]), &v4(0x45, 6), &tcp]), Some((34, 16)));
+    assert_eq!(found(&[&ethernet([8, 0]), &v4(0x4f, 17), &tcp]), Some((74, 6)));
+    assert_eq!(found(&[&ethernet([0x81, 0]), &[0, 1, 8, 0], &v4(0x45, 6), &tcp]), Some((38, 16)));
+    assert_eq!(found(&[&ethernet([0x86, 0xdd]), &v6(6), &tcp]), Some((54, 16)));
+    let options = [&[60, 0, 0, 0, 0, 0, 0, 0][..], &[17, 1], &[0; 14]].concat();
+    assert_eq!(found(&[&ethernet([0x86, 0xdd]), &v6(0), &options, &tcp]), Some((78, 6)));
+    // Another protocol, another kind of frame, a field behind the end, nothing at all.
+    assert_eq!(found(&[&ethernet([8, 0]), &v4(0x45, 1), &tcp]), None);
+    assert_eq!(found(&[&ethernet([8, 6]), &v4(0x45, 6), &tcp]), None);
+    assert_eq!(found(&[&ethernet([8, 0]), &v4(0x45, 6), &tcp[..17]]), None);
+    assert_eq!(found(&[&ethernet([0x86, 0xdd]), &v6(0), &[0, 255]]), None);
+    assert_eq!(found(&[]), None);
+}

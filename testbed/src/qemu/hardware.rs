@@ -225,6 +225,6 @@ impl Disk {
 }
 
 /// A path as part of an option's value: QEMU wants commas twice.
-fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

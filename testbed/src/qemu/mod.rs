@@ -9,6 +9,8 @@ mod running;
 pub use hardware::{Disk, MAC, Machine, Network, Offload, Transport};
 pub use running::Running;
 
+pub(crate) use hardware::escaped;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -127,11 +129,13 @@ impl<'a> Guest<'a> {
 
 /// Why no virtual machine can be had here, if so.
 pub fn obstacle() -> Option<String> {
-    let missing = |program: &str, package: &str| {
-        let there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
-        (!there).then(|| format!("{program} is missing (Debian package {package})"))
-    };
     missing(PROGRAM, PACKAGE).or_else(|| missing("setpriv", "util-linux"))
+}
+
+/// Says so if a program is missing.
+pub(crate) fn missing(program: &str, package: &str) -> Option<String> {
+    let there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    (!there).then(|| format!("{program} is missing (Debian package {package})"))
 }
 
 #[cfg(test)]

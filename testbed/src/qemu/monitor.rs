@@ -1,4 +1,4 @@
-//! QEMU's monitor, as far as it is asked for the number of executed instructions (QEMU, docs/interop/qmp-spec.txt).
+//! QEMU's monitor (QEMU, docs/interop/qmp-spec.txt).
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The monitor of a machine, which is spoken to when it is asked for the first time.
@@ -28,34 +29,38 @@ impl Monitor {
 
     /// How many instructions the machine has executed.
     pub fn instructions(&mut self, deadline: Instant) -> Result<u64> {
+        let answer = self.ask("query-replay", &json!({}), deadline)?;
+        answer["icount"].as_u64().with_context(|| format!("there is no count in {answer}"))
+    }
+
+    /// Gives a command, and returns the answer.
+    pub fn ask(&mut self, command: &str, arguments: &Value, deadline: Instant) -> Result<Value> {
         if self.stream.is_none() {
             self.stream = Some(connect(&self.path(), deadline)?);
-            self.ask("qmp_capabilities")?;
+            self.talk("qmp_capabilities", &json!({}))?;
         }
-        let answer = self.ask("query-replay")?;
-        let number = answer.split_once("\"icount\": ").map(|(_, rest)| rest);
-        let digits = number.and_then(|rest| rest.split(|character: char| !character.is_ascii_digit()).next());
-        digits.and_then(|digits| digits.parse().ok()).with_context(|| format!("there is no count in {answer:?}"))
+        self.talk(command, arguments)
     }
 
     fn path(&self) -> PathBuf {
         self.folder.path().join("qmp")
     }
 
-    /// Gives a command, and returns the answer; events that come between are left out.
-    fn ask(&mut self, command: &str) -> Result<String> {
+    /// Events that come between are left out.
+    fn talk(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let stream = self.stream.as_mut().context("not connected")?;
-        writeln!(stream.get_mut(), "{{\"execute\": \"{command}\"}}")?;
+        writeln!(stream.get_mut(), "{}", json!({ "execute": command, "arguments": arguments }))?;
         loop {
             let mut line = String::new();
             if stream.read_line(&mut line)? == 0 {
                 bail!("the machine has ended");
             }
-            if line.contains("\"return\"") {
-                return Ok(line);
+            let mut said: Value = serde_json::from_str(&line).with_context(|| format!("{line:?} is no JSON"))?;
+            if let Some(answer) = said.get_mut("return") {
+                return Ok(answer.take());
             }
-            if line.contains("\"error\"") {
-                bail!("{command}: {}", line.trim());
+            if let Some(error) = said.get("error") {
+                bail!("QEMU's monitor: {command}: {}", error["desc"]);
             }
         }
     }

@@ -27,7 +27,7 @@ pub struct Running {
 
 impl Running {
     /// Runs QEMU by this command, for at most `limit`.
-    pub(super) fn start(mut command: Command, limit: Duration) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, limit: Duration) -> Result<Self> {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let shown = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -47,7 +47,7 @@ impl Running {
     }
 
     /// The same with a monitor.
-    pub(super) fn start_with_monitor(mut command: Command, limit: Duration) -> Result<Self> {
+    pub(crate) fn start_with_monitor(mut command: Command, limit: Duration) -> Result<Self> {
         let monitor = Monitor::new()?;
         command.args(monitor.arguments());
         let mut running = Self::start(command, limit)?;
@@ -59,6 +59,12 @@ impl Running {
     pub fn instructions(&mut self) -> Result<u64> {
         let monitor = self.monitor.as_mut().context("this machine's instructions are not counted")?;
         monitor.instructions(self.deadline)
+    }
+
+    /// Has QEMU's monitor execute this command, and returns its answer. Only where there is a monitor.
+    pub(crate) fn ask(&mut self, command: &str, arguments: &serde_json::Value) -> Result<serde_json::Value> {
+        let monitor = self.monitor.as_mut().context("this machine has no monitor")?;
+        monitor.ask(command, arguments, self.deadline)
     }
 
     /// What the console and QEMU have said so far.

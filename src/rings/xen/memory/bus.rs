@@ -59,6 +59,8 @@ pub(super) struct Bus {
     /// The toolstack waits for both sides to close, and removes the device then.
     leaving: bool,
     removed: bool,
+    /// The back end does not run.
+    stopped: bool,
 }
 
 impl Bus {
@@ -69,7 +71,18 @@ impl Bus {
         let back = format!("/local/domain/{back_domain}/backend/{kind}/{domain}/{number}");
         let state = BusState::Initialising;
         let manners = Manners::default();
-        let bus = Self { machine, back_domain, manners, front, back, state, seen: 0, leaving: false, removed: false };
+        let bus = Self {
+            machine,
+            back_domain,
+            manners,
+            front,
+            back,
+            state,
+            seen: 0,
+            leaving: false,
+            removed: false,
+            stopped: true,
+        };
         bus.write_back("frontend", &bus.front);
         bus.write_back("frontend-id", domain);
         bus.write_back("online", 1);
@@ -94,6 +107,25 @@ impl Bus {
 
     pub fn is_removed(&self) -> bool {
         self.removed
+    }
+
+    /// Whether the back end runs, and so follows its front.
+    pub fn is_running(&self) -> bool {
+        !self.removed && !self.stopped
+    }
+
+    /// The back end starts. What the front said to another one is nothing to it.
+    pub fn start(&mut self) {
+        self.stopped = false;
+        self.front_change();
+        self.switch(BusState::InitWait);
+    }
+
+    /// The back end stops, and says so.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.switch(BusState::Closing);
+        self.switch(BusState::Closed);
     }
 
     pub fn write_back(&self, key: &str, value: impl Display) {

@@ -1,17 +1,18 @@
 //! The machine that a guest runs on: the calls that it makes, its store, and the handle on both.
 
-use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::ptr::NonNull;
 
+use super::super::Xen;
 use super::super::hypervisor::{DomainId, EventPort, HypercallError, Hypervisor};
 use super::events::{Events, STORE_PORT};
 use super::grants::Grants;
 use super::guest::GuestPage;
 use super::store::Store;
+use crate::stats::Stats;
 
 /// What the handles share.
 pub(super) struct Machine {
@@ -19,6 +20,8 @@ pub(super) struct Machine {
     pub events: RefCell<Events>,
     pub grants: RefCell<Grants>,
     pub store: RefCell<Store>,
+    /// The guest's front ends have been connected.
+    connected: Cell<bool>,
 }
 
 /// Xen with one guest and its xenstored. Any number of handles may exist.
@@ -35,7 +38,19 @@ impl MemoryXen {
         let store = Store::new(domain, &mut events);
         let grants = Grants::new(store.address());
         let (events, grants, store) = (RefCell::new(events), RefCell::new(grants), RefCell::new(store));
-        Self(Rc::new(Machine { domain, events, grants, store }))
+        Self(Rc::new(Machine { domain, events, grants, store, connected: Cell::new(false) }))
+    }
+
+    /// What the guest's front ends stand on.
+    ///
+    /// # Panics
+    /// The second time: there is one guest.
+    pub fn connect(&self, stats: Rc<Stats>) -> Xen {
+        assert!(!self.0.connected.replace(true), "one guest is connected already");
+        // SAFETY: front ends keep what is asked of them here.
+        let hypervisor = unsafe { self.hypervisor() };
+        // SAFETY: the page is the store's, and lasts as long as the machine, which the calls hold. Addresses are the process's.
+        unsafe { Xen::new(hypervisor, self.store_page(), self.store_port(), stats) }
     }
 
     /// What the guest asks of Xen.
@@ -44,8 +59,8 @@ impl MemoryXen {
     /// Whoever makes the calls owns the pages that it names in them, and what it grants are pages that stay in place until the grant
     /// has been ended and nobody uses it. Until then it holds no reference to the bytes of pages that are granted to be written, and
     /// none to write those of the others.
-    pub unsafe fn hypervisor(&self) -> Box<dyn Hypervisor> {
-        Box::new(Calls(self.0.clone()))
+    pub unsafe fn hypervisor(&self) -> Rc<dyn Hypervisor> {
+        Rc::new(Calls(self.0.clone()))
     }
 
     /// The page that the guest shares with the store. It lasts as long as the handles.

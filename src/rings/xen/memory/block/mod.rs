@@ -164,9 +164,7 @@ impl MemoryBlkback {
             }
         }
         self.bus.write_back("multi-queue-max-queues", 2);
-        // What the front said to another back end is nothing to this one.
-        self.bus.front_change();
-        self.bus.switch(BusState::InitWait);
+        self.bus.start();
         self.goal = None;
     }
 
@@ -178,8 +176,8 @@ impl MemoryBlkback {
     }
 
     fn follow_front(&mut self) -> bool {
-        if self.bus.is_removed() {
-            return false;
+        if !self.bus.is_running() {
+            return self.bus.remove_if_left();
         }
         if let Some(front) = self.bus.front_change() {
             self.goal = match front {
@@ -298,13 +296,11 @@ impl MemoryBlkback {
 
     /// The back end is stopped: it lets go of everything of the front's at once and says so. Requests on the way are never answered.
     pub fn down(&mut self) {
-        if self.bus.is_removed() || self.bus.state() == BusState::Closed {
-            return;
+        if self.bus.is_running() {
+            self.disconnect();
+            self.bus.stop();
+            self.goal = None;
         }
-        self.disconnect();
-        self.bus.switch(BusState::Closing);
-        self.bus.switch(BusState::Closed);
-        self.goal = None;
     }
 
     /// A back end is started, for a disk of this geometry; one that was there is stopped first. A device that is gone stays gone.

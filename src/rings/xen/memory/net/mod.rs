@@ -220,16 +220,14 @@ impl MemoryNetback {
             }
         }
         bus.write_back("multi-queue-max-queues", 2);
-        // What the front said to another back end is nothing to this one.
-        bus.front_change();
-        bus.switch(BusState::InitWait);
+        bus.start();
         self.goal = None;
     }
 
     /// Goes on with what the store says of the front, one state at a time. True if there was anything.
     pub fn step(&mut self) -> bool {
-        if self.bus.is_removed() {
-            return false;
+        if !self.bus.is_running() {
+            return self.bus.remove_if_left();
         }
         if let Some(front) = self.bus.front_change() {
             self.goal = match front {
@@ -363,13 +361,11 @@ impl MemoryNetback {
 
     /// The back end is stopped: it lets go of everything of the front's at once and says so. Frames on the way are lost.
     pub fn down(&mut self) {
-        if self.bus.is_removed() || self.bus.state() == BusState::Closed {
-            return;
+        if self.bus.is_running() {
+            self.disconnect();
+            self.bus.stop();
+            self.goal = None;
         }
-        self.disconnect();
-        self.bus.switch(BusState::Closing);
-        self.bus.switch(BusState::Closed);
-        self.goal = None;
     }
 
     /// A back end is started, which offers this; one that was there is stopped first. A device that is gone stays gone.

@@ -1,7 +1,7 @@
 //! A guest without drivers: writes its grant table, its rings and its messages by itself.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -28,7 +28,7 @@ pub type Message = (u32, u32, Vec<u8>);
 
 pub struct Hand {
     pub xen: MemoryXen,
-    pub calls: Box<dyn Hypervisor>,
+    pub calls: Rc<dyn Hypervisor>,
     table: SharedMemory,
     next: RefCell<u32>,
     received: RefCell<VecDeque<u8>>,

@@ -1,0 +1,72 @@
+//! What the crate xen-sys lacks of Xen's hypercalls, named as in Xen's public headers.
+
+/// Ourselves (`xen.h`).
+pub const DOMID_SELF: u16 = 0x7ff0;
+
+/// Commands and structures of `__HYPERVISOR_memory_op` (`memory.h`).
+pub const XENMEM_ADD_TO_PHYSMAP: u32 = 7;
+/// The page that Xen shares with the domain.
+pub const XENMAPSPACE_SHARED_INFO: u32 = 0;
+/// Pages of the domain's grant table.
+pub const XENMAPSPACE_GRANT_TABLE: u32 = 1;
+
+/// `xen_add_to_physmap`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct AddToPhysmap {
+    /// Whose memory.
+    pub domid: u16,
+    /// Pages of a range; 0 where there is none.
+    pub size: u16,
+    /// `XENMAPSPACE_*`.
+    pub space: u32,
+    /// Which page of the space.
+    pub idx: u64,
+    /// Where it is to be: a page number.
+    pub gpfn: u64,
+}
+
+/// Commands of `__HYPERVISOR_hvm_op` (`hvm/hvm_op.h`).
+pub const HVMOP_SET_PARAM: u32 = 0;
+/// Reads a parameter.
+pub const HVMOP_GET_PARAM: u32 = 1;
+
+/// `xen_hvm_param`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct HvmParam {
+    /// Whose parameter.
+    pub domid: u16,
+    /// Nothing.
+    pub pad: u16,
+    /// `HVM_PARAM_*`.
+    pub index: u32,
+    /// What it is, or is to be.
+    pub value: u64,
+}
+
+/// Parameters (`hvm/params.h`): how events interrupt.
+pub const HVM_PARAM_CALLBACK_IRQ: u32 = 0;
+/// The store's page.
+pub const HVM_PARAM_STORE_PFN: u32 = 1;
+/// The store's event channel.
+pub const HVM_PARAM_STORE_EVTCHN: u32 = 2;
+/// The console's page.
+pub const HVM_PARAM_CONSOLE_PFN: u32 = 17;
+/// The console's event channel.
+pub const HVM_PARAM_CONSOLE_EVTCHN: u32 = 18;
+/// Events interrupt by a vector, which is the value's lowest byte. The type is the highest.
+pub const HVM_PARAM_CALLBACK_TYPE_VECTOR: u64 = 2;
+
+/// Commands of `__HYPERVISOR_vcpu_op` (`vcpu.h`): one alarm.
+pub const VCPUOP_SET_SINGLESHOT_TIMER: u32 = 8;
+
+/// `vcpu_set_singleshot_timer`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct VcpuSetSingleshotTimer {
+    /// When, in nanoseconds of Xen's system time. One that has passed comes at once.
+    pub timeout_abs_ns: u64,
+    /// None of them is wanted.
+    pub flags: u32,
+}

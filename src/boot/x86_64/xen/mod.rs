@@ -1,0 +1,95 @@
+//! The machine as Xen shows it to a PVH guest: no chip of a PC, but hypercalls, event channels and a few shared pages.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `abi` | what the crate xen-sys lacks of the hypercalls' structures |
+//! | `hypercall` | the instruction |
+//! | `shared_info` | pending events, time and wall clock in the page shared with Xen |
+//! | `events` | event channels, parameters, and Xen as the drivers see it |
+//! | `clock` | time and the alarm |
+//! | `console` | the console's ring, and Xen's log |
+//! | `power` | the end |
+
+mod abi;
+pub mod clock;
+pub mod console;
+mod events;
+pub mod hypercall;
+pub mod power;
+mod shared_info;
+
+use core::ptr::{self, NonNull};
+
+use super::interrupts::UPCALL_VECTOR;
+use super::paging::{PAGE_BYTES, PageTables, Rights};
+use crate::boot::memory_map::Region;
+use crate::rings::xen::EventPort;
+
+pub use events::Calls;
+pub use shared_info::upcall;
+
+use abi::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN};
+use clock::{Alarm, Clock};
+
+/// A page that we share with somebody of the host, and the event channel between us.
+#[derive(Debug)]
+pub struct SharedPage {
+    /// The page, mapped for ever.
+    pub page: NonNull<u8>,
+    /// The channel.
+    pub port: EventPort,
+}
+
+/// What a guest has.
+#[derive(Debug)]
+pub struct Guest {
+    /// The way to the store, until somebody takes it.
+    store: Option<SharedPage>,
+}
+
+impl Guest {
+    /// Meets Xen: the shared page, interrupts by events, the console, the store, time.
+    ///
+    /// # Safety
+    /// To be called once, where Xen runs us, with interrupts off and the page tables in force.
+    pub unsafe fn new(tables: &mut PageTables) -> (Self, Clock, Alarm) {
+        if let Err(error) = shared_info::map() {
+            panic!("Xen refuses its shared page ({error}): boot this ELF as a PVH guest");
+        }
+        if let Err(error) = events::set_upcall_vector(UPCALL_VECTOR) {
+            panic!("Xen can't interrupt by a vector ({error}): use Xen 4.0 or newer");
+        }
+        if let Some(console) = shared_page(tables, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_CONSOLE_EVTCHN) {
+            // SAFETY: Xen says that the page is the console's, and gives it to us alone.
+            unsafe { console::attach(console.page, console.port) };
+        }
+        // Events before its driver looks are none of its own.
+        let store = shared_page(tables, HVM_PARAM_STORE_PFN, HVM_PARAM_STORE_EVTCHN)
+            .filter(|store| events::unmask(store.port).is_ok());
+        let clock =
+            Clock::new().unwrap_or_else(|| panic!("Xen says no frequency of the time stamp counter that may be"));
+        let alarm = Alarm::new().unwrap_or_else(|error| panic!("Xen has no timer for us: {error}"));
+        (Self { store }, clock, alarm)
+    }
+
+    /// The way to the store; `None` if there is none, or it was taken.
+    pub fn take_store(&mut self) -> Option<SharedPage> {
+        self.store.take()
+    }
+
+    /// Xen, for drivers.
+    pub fn calls(&self) -> Calls {
+        Calls::new()
+    }
+}
+
+/// A page and a channel that the domain's builder has left in these parameters, if it has.
+fn shared_page(tables: &mut PageTables, page: u32, port: u32) -> Option<SharedPage> {
+    let start = events::param(page)?.checked_mul(PAGE_BYTES as u64)?;
+    let port = EventPort(events::param(port)?.try_into().ok()?);
+    let region = Region::new(start, PAGE_BYTES as u64)?;
+    // Where a large page maps it, it is memory like any other.
+    tables.map_small(region, Some(Rights::Write)).or_else(|_| tables.map(region, Rights::Write)).ok()?;
+    let page = NonNull::new(ptr::with_exposed_provenance_mut(usize::try_from(start).ok()?))?;
+    Some(SharedPage { page, port })
+}

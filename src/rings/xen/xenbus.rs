@@ -1,0 +1,244 @@
+//! How front and back ends meet (`io/xenbus.h`): each has a folder in the store, with its state and what it offers.
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::str::FromStr;
+
+use super::store::{Transaction, Watch};
+use super::{DomainId, Store, Xen, XenError};
+
+/// Longest value of a node that makes sense to us.
+const MAX_VALUE_BYTES: usize = 64;
+
+/// `XenbusState`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// There is none, or none that makes sense.
+    Unknown,
+    /// It begins.
+    Initialising,
+    /// The back end waits for the front end to say how.
+    InitWait,
+    /// The front end has said how.
+    Initialised,
+    /// It works.
+    Connected,
+    /// It is about to end.
+    Closing,
+    /// It has ended: nothing of the other side's is in use.
+    Closed,
+}
+
+impl State {
+    fn of(number: Option<&str>) -> Self {
+        match number.and_then(|number| number.trim().parse().ok()) {
+            Some(1) => Self::Initialising,
+            Some(2) => Self::InitWait,
+            Some(3) => Self::Initialised,
+            Some(4) => Self::Connected,
+            Some(5) => Self::Closing,
+            Some(6) => Self::Closed,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// What a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A network interface (vif).
+    Network,
+    /// A disk (vbd).
+    Block,
+}
+
+impl DeviceKind {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Network => "device/vif",
+            Self::Block => "device/vbd",
+        }
+    }
+}
+
+/// A device that the tools have given us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which driver.
+    pub kind: DeviceKind,
+    /// Its number: of a disk its virtual device number (51712 is xvda), of an interface its handle.
+    pub number: u32,
+    /// Its folder in the store.
+    pub path: String,
+}
+
+/// The devices of a kind, by ascending number.
+///
+/// # Errors
+/// If the store can't be used.
+pub async fn devices(store: &Store, kind: DeviceKind) -> Result<Vec<Found>, XenError> {
+    let names = store.directory(kind.folder()).await?;
+    let found = names.iter().filter_map(|name| {
+        let number = name.parse().ok()?;
+        Some(Found { kind, number, path: format!("{}/{name}", kind.folder()) })
+    });
+    let mut found: Vec<Found> = found.collect();
+    found.sort_by_key(|device| device.number);
+    Ok(found)
+}
+
+/// A node's value as a number.
+fn number<T: FromStr>(path: String, value: &str) -> Result<T, XenError> {
+    let value = value.trim_end_matches('\0').trim();
+    value.parse().map_err(|_| XenError::BadValue { path, value: value.chars().take(MAX_VALUE_BYTES).collect() })
+}
+
+/// One device: our folder, the back end's, and the watch over the back end's state.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub xen: Xen,
+    /// Our folder.
+    pub path: String,
+    /// The back end's folder.
+    backend: String,
+    /// The back end's domain.
+    pub domain: DomainId,
+    watch: Watch,
+}
+
+impl Device {
+    /// The device in this folder.
+    pub async fn open(xen: Xen, path: String) -> Result<Rc<Self>, XenError> {
+        let store = &xen.store().clone();
+        let node = |name: &str| format!("{path}/{name}");
+        let read = async |name: &str| {
+            let value = store.read(Transaction::default(), &node(name)).await?;
+            value.ok_or_else(|| XenError::Missing(node(name)))
+        };
+        let backend = read("backend").await?;
+        let domain = number(node("backend-id"), &read("backend-id").await?)?;
+        let watch = store.watch(&format!("{backend}/state")).await?;
+        Ok(Rc::new(Self { xen, path, backend, domain, watch }))
+    }
+
+    fn store(&self) -> &Store {
+        self.xen.store()
+    }
+
+    /// A node of ours.
+    pub async fn own(&self, name: &str) -> Result<Option<String>, XenError> {
+        self.store().read(Transaction::default(), &format!("{}/{name}", self.path)).await
+    }
+
+    /// A node of ours that is a number.
+    pub async fn own_number<T: FromStr>(&self, name: &str) -> Result<Option<T>, XenError> {
+        let value = self.own(name).await?;
+        value.map(|value| number(format!("{}/{name}", self.path), &value)).transpose()
+    }
+
+    /// A node of the back end's.
+    pub async fn offer(&self, name: &str) -> Result<Option<String>, XenError> {
+        self.store().read(Transaction::default(), &format!("{}/{name}", self.backend)).await
+    }
+
+    /// A node of the back end's that is a number.
+    pub async fn offer_number<T: FromStr>(&self, name: &str) -> Result<Option<T>, XenError> {
+        let value = self.offer(name).await?;
+        value.map(|value| number(format!("{}/{name}", self.backend), &value)).transpose()
+    }
+
+    /// A feature of the back end's: a node that says other than 0.
+    pub async fn offers(&self, name: &str) -> Result<bool, XenError> {
+        Ok(self.offer_number::<u32>(name).await?.unwrap_or(0) != 0)
+    }
+
+    /// Says in our folder how it is to be done.
+    pub async fn publish(&self, nodes: &[(String, String)]) -> Result<(), XenError> {
+        self.store().write_all(&self.path, nodes).await
+    }
+
+    /// Sets our state.
+    pub async fn set_state(&self, state: State) -> Result<(), XenError> {
+        let path = format!("{}/state", self.path);
+        self.store().write(Transaction::default(), &path, &state.number().to_string()).await
+    }
+
+    /// The back end's state.
+    pub async fn state(&self) -> Result<State, XenError> {
+        Ok(State::of(self.offer("state").await?.as_deref()))
+    }
+
+    /// Waits until the back end's state is one of these, and says which.
+    pub async fn wait_for(&self, wanted: &[State]) -> Result<State, XenError> {
+        loop {
+            let state = self.state().await?;
+            if wanted.contains(&state) {
+                return Ok(state);
+            }
+            self.changed().await;
+        }
+    }
+
+    /// Waits while the back end's state is this one.
+    pub async fn wait_while(&self, present: State) -> Result<(), XenError> {
+        while self.state().await? == present {
+            self.changed().await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the back end has written its state again.
+    pub async fn changed(&self) {
+        self.watch.fired().await;
+    }
+
+    /// True if the tools still want this device to be there.
+    pub async fn is_wanted(&self) -> Result<bool, XenError> {
+        Ok(self.offer_number::<u32>("online").await?.unwrap_or(0) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_xens_numbers() {
+        let states = [
+            State::Unknown,
+            State::Initialising,
+            State::InitWait,
+            State::Initialised,
+            State::Connected,
+            State::Closing,
+            State::Closed,
+        ];
+        for (at, state) in states.into_iter().enumerate() {
+            assert_eq!((usize::from(state.number()), State::of(Some(&at.to_string()))), (at, state));
+        }
+        assert_eq!(
+            (State::of(None), State::of(Some("x")), State::of(Some("77"))),
+            (State::Unknown, State::Unknown, State::Unknown)
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_is_named() {
+        assert_eq!(number::<u16>("a/b".into(), "77\0"), Ok(77));
+        for value in ["", "x", "-1", "65536", "1 2"] {
+            assert_eq!(
+                number::<u16>("a/b".into(), value),
+                Err(XenError::BadValue { path: "a/b".into(), value: value.into() })
+            );
+        }
+        let long = "9".repeat(1000);
+        let error = number::<u16>("a/b".into(), &long).unwrap_err();
+        assert!(error.to_string().len() < 200);
+    }
+}
