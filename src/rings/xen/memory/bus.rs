@@ -166,9 +166,20 @@ impl Bus {
         self.read_front("state").map_or(BusState::Unknown, BusState::of)
     }
 
+    fn front_generation(&self) -> u64 {
+        self.machine.store.borrow().tree.generation(&format!("{}/state", self.front))
+    }
+
+    /// Whether the back end, on its way to `goal`, has something to do.
+    pub fn is_due(&self, goal: Option<BusState>) -> bool {
+        let moves = goal.is_some_and(|goal| goal != self.state) && !self.is_stuck();
+        let follows = self.is_running() && (moves || self.front_generation() != self.seen);
+        follows || (self.leaving && self.state == BusState::Closed)
+    }
+
     /// The front's state if it has been written since the last call.
     pub fn front_change(&mut self) -> Option<BusState> {
-        let generation = self.machine.store.borrow().tree.generation(&format!("{}/state", self.front));
+        let generation = self.front_generation();
         (core::mem::replace(&mut self.seen, generation) != generation).then(|| self.front_state())
     }
 

@@ -126,6 +126,12 @@ impl Events {
         self.woken |= raised;
     }
 
+    /// Whether [`Events::take_notified`] would say so.
+    pub fn is_notified(&self, bound: Bound) -> bool {
+        let channel = self.channels.get(bound.port.0 as usize).and_then(Option::as_ref);
+        channel.is_some_and(|channel| channel.serial == bound.serial && channel.notified)
+    }
+
     /// Whether the guest has raised an event for the other side since the last call.
     pub fn take_notified(&mut self, bound: Bound) -> bool {
         self.bound(bound).is_some_and(|channel| core::mem::take(&mut channel.notified))

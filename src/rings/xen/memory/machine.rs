@@ -85,6 +85,11 @@ impl MemoryXen {
         self.0.store.borrow_mut().step(&mut self.0.events.borrow_mut())
     }
 
+    /// Whether [`MemoryXen::step`] has something to do.
+    pub fn is_due(&self) -> bool {
+        self.0.store.borrow().is_due(&self.0.events.borrow())
+    }
+
     /// The guest's directory in the store.
     pub fn home(&self) -> String {
         self.0.store.borrow().home().into()

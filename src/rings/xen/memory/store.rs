@@ -126,6 +126,13 @@ impl Store {
         unsafe { GuestPage::new(self.address()) }
     }
 
+    /// Whether there is something to do.
+    pub fn is_due(&self, events: &Events) -> bool {
+        let page = self.ring();
+        let has_room = page.load32(RSP_PROD).wrapping_sub(page.load32(RSP_CONS)) < RING_BYTES;
+        self.awake || events.is_notified(self.bound) || (has_room && !self.output.is_empty())
+    }
+
     /// Does some of what there is to do: all of it unless it has a pace. True if there was anything.
     pub fn step(&mut self, events: &mut Events) -> bool {
         self.awake |= events.take_notified(self.bound);

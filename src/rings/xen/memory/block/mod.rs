@@ -168,6 +168,12 @@ impl MemoryBlkback {
         self.goal = None;
     }
 
+    /// Whether [`MemoryBlkback::step`] has something to do.
+    pub fn is_due(&self) -> bool {
+        let notified = |life: &Life| self.bus.machine.events.borrow().is_notified(life.events);
+        self.bus.is_due(self.goal) || self.life.as_ref().is_some_and(notified)
+    }
+
     /// Goes on with what the store says of the front, one state at a time, and takes the requests that it was notified of. True if
     /// there was anything.
     pub fn step(&mut self) -> bool {
@@ -364,7 +370,7 @@ impl MemoryBlkback {
 
     /// Whether the front, asleep, has seen all that was published to it or will be woken by what comes next.
     pub fn front_may_sleep(&self) -> bool {
-        self.life.as_ref().is_none_or(|life| life.ring.may_sleep())
+        self.life.as_ref().is_none_or(|life| self.bus.front_state() != BusState::Connected || life.ring.may_sleep())
     }
 
     /// Whether mappings are ended when they should be. Those that were not are ended by [`MemoryBlkback::let_go`].

@@ -224,6 +224,11 @@ impl MemoryNetback {
         self.goal = None;
     }
 
+    /// Whether [`MemoryNetback::step`] has something to do.
+    pub fn is_due(&self) -> bool {
+        self.bus.is_due(self.goal)
+    }
+
     /// Goes on with what the store says of the front, one state at a time. True if there was anything.
     pub fn step(&mut self) -> bool {
         if !self.bus.is_running() {
@@ -408,9 +413,10 @@ impl MemoryNetback {
         self.life.as_ref().map_or(0, |life| life.rx.available() as usize)
     }
 
-    /// Whether the front, asleep, has seen all that was published to it or will be woken by what comes next.
+    /// Whether the front, asleep, has seen all frames for it and will be woken by the next. (When it takes back what it has sent is
+    /// its own affair.)
     pub fn front_may_sleep(&self) -> bool {
-        self.life.as_ref().is_none_or(|life| life.tx.may_sleep() && life.rx.may_sleep())
+        self.life.as_ref().is_none_or(|life| self.bus.front_state() != BusState::Connected || life.rx.may_sleep())
     }
 
     /// Whether mappings are ended when they should be. Those that were not are ended by [`MemoryNetback::let_go`].
