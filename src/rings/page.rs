@@ -122,8 +122,13 @@ impl PagePool {
 
     /// True if the slice lies in one of this pool's pages.
     pub fn owns(&self, slice: &PageSlice) -> bool {
+        self.covers(slice.page_address())
+    }
+
+    /// True if one of this pool's pages lies at `address`.
+    pub fn covers(&self, address: usize) -> bool {
         let start = self.0.base.as_ptr() as usize;
-        (start..start + self.capacity() * PAGE_BYTES).contains(&slice.page_address())
+        (start..start + self.capacity() * PAGE_BYTES).contains(&address)
     }
 
     /// How many pages have more than one reference: for a cache's pool, the pages that something in flight pins.

@@ -5,17 +5,21 @@ use std::rc::Rc;
 use minicache::appliance::ApplianceConfig;
 use smoltcp::time::Duration;
 
+use crate::sim::devices::Devices;
+use crate::sim::in_memory::InMemory;
+use crate::sim::on_xen::OnXen;
 use crate::sim::population::{Behaviour, Population};
 use crate::sim::site::Site;
 use crate::sim::world::{World, WorldConfig};
 
-#[test]
-fn a_warm_appliance_serves_without_allocating() {
+/// Serves until it is warm, and then counts.
+fn serve_warm<D: Devices>() {
     // Twice the cache, so that chunks are read and evicted all the time.
     let site = Rc::new(Site::new((0..128).map(|i| i * 500), 1));
     let appliance = ApplianceConfig { cache_bytes: 2 << 20, ..Default::default() };
-    let mut world = World::new(WorldConfig { appliance, hosts: vec![1500, 1500], ..WorldConfig::default() }, &site);
-    let fetch = |world: &mut World, requests, connections_each, seed| {
+    let mut world =
+        World::<D>::new(WorldConfig { appliance, hosts: vec![1500, 1500], ..WorldConfig::default() }, &site);
+    let fetch = |world: &mut World<D>, requests, connections_each, seed| {
         let behaviour = Behaviour { requests, connections_each, mixed: false };
         let mut population = Population::new(site.clone(), 2, behaviour, seed);
         world.allocations = 0;
@@ -30,6 +34,16 @@ fn a_warm_appliance_serves_without_allocating() {
     let (allocations, evictions) = fetch(&mut world, 5000, 8, 2);
     assert!(evictions > evictions_before + 1000, "the cache was never full");
     assert_eq!(allocations, 0);
+}
+
+#[test]
+fn a_warm_appliance_serves_without_allocating() {
+    serve_warm::<InMemory>();
+}
+
+#[test]
+fn a_warm_appliance_serves_without_allocating_on_xen() {
+    serve_warm::<OnXen>();
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::{env, fs};
 use smoltcp::time::Duration;
 
 use crate::sim::fetcher::{Outcome, Request, Target};
+use crate::sim::in_memory::InMemory;
 use crate::sim::script::{Script, plain};
 use crate::sim::site::{Object, Site};
 use crate::sim::world::{World, WorldConfig};
@@ -64,7 +65,7 @@ fn volumes_of_the_original_tools_are_served() {
             order
         });
         for disks in orders.chain([members.iter().rev().cloned().collect()]) {
-            let mut world = World::with_disks(WorldConfig::default(), disks);
+            let mut world = World::<InMemory>::with_disks(WorldConfig::default(), disks);
             let numbers = 0..site.objects.len();
             let targets = numbers.flat_map(|number| [Target::Name(number), Target::Digest(number)]);
             let root = (site.objects[0].name == "index.html").then_some(Target::Root);

@@ -11,8 +11,11 @@ use smoltcp::wire::{
     TcpSeqNumber,
 };
 
+use crate::sim::devices::Devices;
 use crate::sim::host::{Host, SocketOptions};
+use crate::sim::in_memory::InMemory;
 use crate::sim::nic::ETHERNET_BYTES;
+use crate::sim::on_xen::OnXen;
 use crate::sim::population::{Behaviour, Population};
 use crate::sim::site::Site;
 use crate::sim::world::{Clients, On, SERVER, SERVING_PORT, World, WorldConfig};
@@ -47,10 +50,10 @@ fn forged_syn(rng: &mut Rng) -> Vec<u8> {
     frame
 }
 
-#[test]
-fn a_flood_of_forged_syns_does_not_stop_the_others() {
+/// Clients among forged SYNs.
+fn flood<D: Devices>() {
     let site = Rc::new(Site::new([1000, 50_000, 300_000], 5));
-    let mut world = World::new(WorldConfig { hosts: vec![1500, 1500], ..WorldConfig::default() }, &site);
+    let mut world = World::<D>::new(WorldConfig { hosts: vec![1500, 1500], ..WorldConfig::default() }, &site);
     let behaviour = Behaviour { requests: 200, connections_each: 4, mixed: false };
     let mut population = Population::new(site, 2, behaviour, 1);
     let mut rng = Rng::with_seed(8);
@@ -65,6 +68,16 @@ fn a_flood_of_forged_syns_does_not_stop_the_others() {
     assert_eq!(failures, [0; 3], "{:?}", population.tally);
     world.run(&mut (), Duration::from_secs(300), |_| false);
     world.check_that_all_came_back();
+}
+
+#[test]
+fn a_flood_of_forged_syns_does_not_stop_the_others() {
+    flood::<InMemory>();
+}
+
+#[test]
+fn a_flood_of_forged_syns_does_not_stop_the_others_on_xen() {
+    flood::<OnXen>();
 }
 
 /// Clients that send a byte of their request now and then, and never its end.
@@ -106,7 +119,7 @@ impl Clients for Slow {
 #[test]
 fn requests_that_never_end_are_ended() {
     let site = Rc::new(Site::new([1000, 50_000, 300_000], 6));
-    let mut world = World::new(WorldConfig { hosts: vec![1500, 1500], ..WorldConfig::default() }, &site);
+    let mut world = World::<InMemory>::new(WorldConfig { hosts: vec![1500, 1500], ..WorldConfig::default() }, &site);
     let slow = Slow { sockets: Vec::new(), count: 400, sent: 0, next: Instant::from_secs(1) };
     let mut slow = On(0..1, slow);
     world.run(&mut slow, Duration::from_secs(5), |_| false);

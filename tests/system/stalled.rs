@@ -6,7 +6,10 @@ use minicache::appliance::ApplianceConfig;
 use smoltcp::iface::SocketHandle;
 use smoltcp::time::{Duration, Instant};
 
+use crate::sim::devices::Devices;
 use crate::sim::host::{Host, SocketOptions};
+use crate::sim::in_memory::InMemory;
+use crate::sim::on_xen::OnXen;
 use crate::sim::population::{Behaviour, Population};
 use crate::sim::site::Site;
 use crate::sim::world::{Clients, On, SERVER, SERVING_PORT, World, WorldConfig};
@@ -44,13 +47,13 @@ impl Clients for Stalled {
     }
 }
 
-#[test]
-fn a_thousand_stalled_clients_do_not_stop_the_next_one() {
+/// A client among a thousand that have stalled.
+fn serve_the_next<D: Devices>() {
     // What they ask for is twice the cache.
     let site = Rc::new(Site::new((0..STALLED).map(|_| 128 << 10), 4));
     let appliance = ApplianceConfig { cache_bytes: 64 << 20, ..Default::default() };
     let mut world =
-        World::new(WorldConfig { appliance, hosts: vec![1500; MACHINES + 1], ..WorldConfig::default() }, &site);
+        World::<D>::new(WorldConfig { appliance, hosts: vec![1500; MACHINES + 1], ..WorldConfig::default() }, &site);
     let mut stalled = On(0..MACHINES, Stalled { site: site.clone(), sockets: vec![Vec::new(); MACHINES] });
     world.run(&mut stalled, Duration::from_secs(5), |_| false);
     assert!(world.stats.connections_open.get() >= STALLED as u64 / 2, "the clients have connected");
@@ -61,4 +64,14 @@ fn a_thousand_stalled_clients_do_not_stop_the_next_one() {
     let tally = next.1.tally;
     assert!(next.1.is_done(), "{tally:?}");
     assert_eq!((tally.refused, tally.resets, tally.reset_within), (0, 0, 0), "{tally:?}");
+}
+
+#[test]
+fn a_thousand_stalled_clients_do_not_stop_the_next_one() {
+    serve_the_next::<InMemory>();
+}
+
+#[test]
+fn a_thousand_stalled_clients_do_not_stop_the_next_one_on_xen() {
+    serve_the_next::<OnXen>();
 }

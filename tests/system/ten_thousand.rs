@@ -11,13 +11,16 @@ use minicache::rings::impair::Impairment;
 use minicache::rings::memory::MemoryNetConfig;
 use smoltcp::time::{Duration, Instant};
 
+use crate::sim::devices::Devices;
+use crate::sim::in_memory::InMemory;
 use crate::sim::link;
+use crate::sim::on_xen::OnXen;
 use crate::sim::population::{Behaviour, Population};
 use crate::sim::site::{Site, Striping};
 use crate::sim::world::{Event, World, WorldConfig};
 
-/// Objects to be moved, by all worlds together: twice what the test is named for.
-const OBJECTS: u64 = 20_000;
+/// Objects that each world moves; all of them together far more than the test is named for.
+const OBJECTS_EACH: u64 = 2500;
 /// Longest time without a verified object: some retransmission timeouts in a row.
 const LONGEST_SILENCE: Duration = Duration::from_secs(120);
 /// How long the devices are disturbed; no world takes as long.
@@ -25,13 +28,13 @@ const LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// The variable that replays one world.
 const SEED_VARIABLE: &str = "MINICACHE_SEED";
 
-/// Runs `world` with `seed`, or with the one that the environment names. A failure says which it was.
-fn with_seed<R>(seed: u64, world: impl Fn(u64) -> R) -> R {
+/// Runs `world` with `seed`, or with the one that the environment names. A failure says which it was; the test `name` replays it.
+fn with_seed<R>(name: &str, seed: u64, world: impl Fn(u64) -> R) -> R {
     let given = env::var(SEED_VARIABLE).ok().map(|seed| seed.parse().expect("the seed is a number"));
     let seed = given.unwrap_or(seed);
     panic::catch_unwind(AssertUnwindSafe(|| world(seed))).unwrap_or_else(|cause| {
         eprintln!(
-            "seed {seed} fails; to replay it: {SEED_VARIABLE}={seed} cargo test -p minicache --test system world_1"
+            "seed {seed} fails; to replay it: {SEED_VARIABLE}={seed} cargo test -p minicache --test system {name}"
         );
         panic::resume_unwind(cause)
     })
@@ -50,7 +53,7 @@ fn some_capabilities(rng: &mut Rng) -> Capabilities {
 }
 
 /// Devices that go away and come back, as somebody else, and reads that fail.
-fn disturb(world: &mut World, rng: &mut Rng, until: Duration) {
+fn disturb<D: Devices>(world: &mut World<D>, rng: &mut Rng, until: Duration) {
     let mut at = Instant::ZERO;
     while at < Instant::ZERO + until {
         at += Duration::from_millis(rng.u64(100..1500));
@@ -79,8 +82,8 @@ fn lengths(rng: &mut Rng) -> Vec<usize> {
     [&borders[..], &small, &large].concat()
 }
 
-/// A world in which a share of the objects is moved. Everything that can differ between worlds is decided by the seed.
-fn move_objects(seed: u64) {
+/// A world in which objects are moved. Everything that can differ between worlds is decided by the seed.
+fn move_objects<D: Devices>(seed: u64) {
     let mut rng = Rng::with_seed(seed);
     let site = Rc::new(Site::new(lengths(&mut rng), rng.u64(..)));
     let striping = match rng.u8(..3) {
@@ -107,8 +110,8 @@ fn move_objects(seed: u64) {
         ..WorldConfig::default()
     };
     let machines = config.hosts.len();
-    let mut world = World::new(config, &site);
-    let behaviour = Behaviour { requests: OBJECTS / WORLDS, connections_each: 6, mixed: true };
+    let mut world = World::<D>::new(config, &site);
+    let behaviour = Behaviour { requests: OBJECTS_EACH, connections_each: 6, mixed: true };
     let mut population = Population::new(site, machines, behaviour, rng.u64(..));
     disturb(&mut world, &mut rng, LIMIT);
     let mut progress = (0, world.now);
@@ -142,14 +145,25 @@ fn move_objects(seed: u64) {
 
 /// The worlds are tests of their own, so that they run side by side.
 macro_rules! worlds {
-    ($($name:ident: $seed:literal,)*) => {
-        /// Worlds that share the objects.
-        const WORLDS: u64 = [$($seed),*].len() as u64;
+    ($($name:ident: $devices:ty, $seed:literal;)*) => {
         $(#[test]
         fn $name() {
-            with_seed($seed, move_objects);
+            with_seed(stringify!($name), $seed, move_objects::<$devices>);
         })*
     };
 }
 
-worlds! { world_1: 1, world_2: 2, world_3: 3, world_4: 4, world_5: 5, world_6: 6, world_7: 7, world_8: 8, }
+worlds! {
+    world_1: InMemory, 1;
+    world_2: InMemory, 2;
+    world_3: InMemory, 3;
+    world_4: InMemory, 4;
+    world_5: InMemory, 5;
+    world_6: InMemory, 6;
+    world_7: InMemory, 7;
+    world_8: InMemory, 8;
+    xen_world_1: OnXen, 1;
+    xen_world_2: OnXen, 2;
+    xen_world_3: OnXen, 3;
+    xen_world_4: OnXen, 4;
+}

@@ -7,6 +7,9 @@ use minicache::rings::Capabilities;
 use minicache::rings::memory::MemoryNetConfig;
 use smoltcp::time::Duration;
 
+use crate::sim::devices::Devices;
+use crate::sim::in_memory::InMemory;
+use crate::sim::on_xen::OnXen;
 use crate::sim::population::{Behaviour, Population, Tally};
 use crate::sim::site::Site;
 use crate::sim::world::{World, WorldConfig};
@@ -22,14 +25,14 @@ struct Run {
 }
 
 /// Fetches some objects with a device of these capabilities.
-fn fetch(capabilities: Capabilities) -> Run {
+fn fetch<D: Devices>(capabilities: Capabilities) -> Run {
     let site = Rc::new(Site::new([0, 1, 5000, 16_384, 100_000, 1 << 20], 3));
-    let mut world = World::new(WorldConfig { capabilities, ..WorldConfig::default() }, &site);
+    let mut world = World::<D>::new(WorldConfig { capabilities, ..WorldConfig::default() }, &site);
     let from_cache_bytes = Rc::new(Cell::new(0));
     let (cache, sum) = (world.appliance.cache_pages().clone(), from_cache_bytes.clone());
-    world.inspect = Box::new(move |frame| {
-        let of_cache = frame.slices().iter().filter(|slice| cache.owns(slice));
-        sum.set(sum.get() + of_cache.map(|slice| slice.len() as u64).sum::<u64>());
+    world.inspect = Box::new(move |places| {
+        let of_cache = places.iter().filter(|(address, _)| cache.covers(*address));
+        sum.set(sum.get() + of_cache.map(|(_, bytes)| *bytes as u64).sum::<u64>());
     });
     let behaviour = Behaviour { requests: 300, connections_each: 4, mixed: true };
     let mut population = Population::new(site, 1, behaviour, 9);
@@ -48,10 +51,10 @@ fn all() -> Capabilities {
     MemoryNetConfig::default().capabilities
 }
 
-#[test]
-fn the_slices_of_frames_are_the_caches_pages() {
+/// With scatter-gather and checksums.
+fn fetch_without_a_copy<D: Devices>() {
     for capabilities in [all(), Capabilities { tso4: false, tso6: false, ..all() }] {
-        let run = fetch(capabilities);
+        let run = fetch::<D>(capabilities);
         assert!(run.tally.verified_bytes > 10 << 20, "{:?}", run.tally);
         assert_eq!(run.copied_bytes, 0);
         assert_eq!(
@@ -61,16 +64,38 @@ fn the_slices_of_frames_are_the_caches_pages() {
     }
 }
 
-#[test]
-fn without_checksum_offload_every_body_byte_is_summed_once() {
-    let run = fetch(Capabilities { checksum: false, tso4: false, tso6: false, ..all() });
+/// Without checksums.
+fn fetch_with_sums<D: Devices>() {
+    let run = fetch::<D>(Capabilities { checksum: false, tso4: false, tso6: false, ..all() });
     assert_eq!(run.copied_bytes, run.body_bytes);
     assert_eq!(run.from_cache_bytes, run.body_bytes);
 }
 
-#[test]
-fn without_scatter_gather_every_body_byte_is_copied_once() {
-    let run = fetch(Capabilities { checksum: false, tso4: false, tso6: false, max_slots: 1, ..all() });
+/// Without scatter-gather.
+fn fetch_with_copies<D: Devices>() {
+    let run = fetch::<D>(Capabilities { checksum: false, tso4: false, tso6: false, max_slots: 1, ..all() });
     assert_eq!(run.copied_bytes, run.body_bytes);
     assert_eq!(run.from_cache_bytes, 0);
+}
+
+#[test]
+fn the_slices_of_frames_are_the_caches_pages() {
+    fetch_without_a_copy::<InMemory>();
+}
+
+#[test]
+fn without_checksum_offload_every_body_byte_is_summed_once() {
+    fetch_with_sums::<InMemory>();
+}
+
+#[test]
+fn without_scatter_gather_every_body_byte_is_copied_once() {
+    fetch_with_copies::<InMemory>();
+}
+
+#[test]
+fn on_xen_bodies_are_granted_summed_or_copied_in_the_same_way() {
+    fetch_without_a_copy::<OnXen>();
+    fetch_with_sums::<OnXen>();
+    fetch_with_copies::<OnXen>();
 }

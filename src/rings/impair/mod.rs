@@ -16,7 +16,7 @@ mod config;
 mod impaired;
 mod link;
 mod parse;
-mod rng;
+pub(super) mod rng;
 
 pub use config::{DEFAULT_HOLD, Impairment, Impairments};
 pub use impaired::{Clock, Impaired, ImpairedCounts};

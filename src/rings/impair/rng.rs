@@ -2,7 +2,7 @@
 
 /// SplitMix64 (Steele, Lea, Flood 2014: "Fast Splittable Pseudorandom Number Generators").
 #[derive(Clone, Debug)]
-pub(super) struct Rng(u64);
+pub(in crate::rings) struct Rng(u64);
 
 impl Rng {
     /// The sequence that belongs to `seed`.

@@ -17,6 +17,8 @@ mod granted;
 mod grants;
 mod hypervisor;
 mod life;
+#[cfg(feature = "std")]
+pub mod memory;
 mod net;
 mod ring;
 mod store;

@@ -12,15 +12,13 @@ use std::rc::Rc;
 use fastrand::Rng;
 use minicache::appliance::{Appliance, ApplianceConfig};
 use minicache::rings::impair::{Impaired, Impairment, Impairments, Link, LinkCounts};
-use minicache::rings::memory::TakenFrame;
-use minicache::rings::memory::{
-    MemoryBackend, MemoryDisk, MemoryDiskControl, MemoryNet, MemoryNetConfig, Pace, memory_net,
-};
+use minicache::rings::memory::MemoryNetConfig;
 use minicache::rings::{BlockDevice, Capabilities, NetQueue, PagePool, RxChecksum};
 use minicache::stats::Stats;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Address, Ipv6Address};
 
+use super::devices::{Devices, Frame, Setup};
 use super::host::Host;
 use super::link;
 use super::nic;
@@ -56,6 +54,8 @@ pub struct WorldConfig {
     pub completion_delay: Duration,
     /// How long a disk takes.
     pub disk_delay: Duration,
+    /// How long whoever connects devices takes for each step.
+    pub step_delay: Duration,
     /// How the site's volume is made.
     pub striping: Striping,
 }
@@ -71,6 +71,7 @@ impl Default for WorldConfig {
             hosts: vec![1500],
             completion_delay: Duration::from_micros(200),
             disk_delay: Duration::from_millis(2),
+            step_delay: Duration::from_micros(300),
             striping: Striping { members: 1, combined: false, stripe_bytes: 16_384 },
         }
     }
@@ -131,32 +132,36 @@ struct Machine {
 }
 
 /// What the backend is late with.
-#[derive(Default)]
-struct Late {
-    completions: Vec<TakenFrame>,
+struct Late<F> {
+    completions: Vec<F>,
     frames: Vec<Vec<u8>>,
+    /// A step towards connected devices.
+    step: bool,
 }
 
-struct Disk {
-    control: MemoryDiskControl,
-    /// When requests in flight complete, one entry each.
-    due: Vec<Instant>,
+impl<F> Default for Late<F> {
+    fn default() -> Self {
+        Self { completions: Vec::new(), frames: Vec::new(), step: false }
+    }
 }
+
+/// Looks at a frame: where its pieces behind the head lie in memory, and their lengths.
+type Inspect = Box<dyn FnMut(&[(usize, usize)])>;
 
 /// The world.
-pub struct World {
+pub struct World<D: Devices> {
     /// Virtual time.
     pub now: Instant,
     /// The appliance under test.
-    pub appliance: Appliance<Impaired<MemoryNet>, MemoryDisk>,
-    /// The other side of its network device.
-    pub backend: MemoryBackend,
+    pub appliance: Appliance<Impaired<D::Net>, D::Disk>,
+    /// The other side of its devices.
+    pub devices: D,
     /// Every counter of the appliance.
     pub stats: Rc<Stats>,
     /// Where the network device's pages come from.
     pub rx_pool: PagePool,
     /// Looks at every frame that the backend takes.
-    pub inspect: Box<dyn FnMut(&TakenFrame)>,
+    pub inspect: Inspect,
     /// Frames for the appliance that found no posted pages.
     pub undelivered: u64,
     /// Allocations made within the appliance's event loop.
@@ -165,19 +170,22 @@ pub struct World {
     clock: Rc<Cell<Instant>>,
     rng: Rng,
     machines: Vec<Machine>,
-    disks: Vec<Disk>,
+    /// When each disk's requests complete, one entry for each of them.
+    disks: Vec<Vec<Instant>>,
     /// Frames that the backend holds, by the time at which it completes them.
-    taken: BTreeMap<(Instant, u64), TakenFrame>,
-    late: Late,
+    taken: BTreeMap<(Instant, u64), D::Frame>,
+    late: Late<D::Frame>,
+    /// When the devices' connection goes on.
+    step_at: Option<Instant>,
     events: BTreeMap<(Instant, u64), Event>,
     number: u64,
     awake: bool,
-    ring_entries: usize,
     completion_delay: Duration,
     disk_delay: Duration,
+    step_delay: Duration,
 }
 
-impl World {
+impl<D: Devices> World<D> {
     /// A world whose appliance has mounted a volume with `site` on it.
     pub fn new(config: WorldConfig, site: &Site) -> Self {
         let members = site.members(config.striping);
@@ -189,26 +197,24 @@ impl World {
         let mut rng = Rng::with_seed(config.seed);
         let stats = Rc::new(Stats::default());
         let rx_pool = PagePool::new(512);
-        let net_config = MemoryNetConfig { capabilities: config.capabilities, verify: true, ..Default::default() };
-        let ring_entries = net_config.ring_entries;
-        let (net, backend) = memory_net(net_config, rx_pool.clone(), stats.clone());
+        let count = disks.len();
+        let (devices, net, disks) = D::new(Setup {
+            capabilities: config.capabilities,
+            rx_pool: rx_pool.clone(),
+            disks,
+            stats: stats.clone(),
+            rng: rng.fork(),
+        });
         let clock = Rc::new(Cell::new(Instant::ZERO));
         let device_clock = clock.clone();
         let net = Impaired::new(net, config.device, Box::new(move || device_clock.get()), stats.clone());
-        let disks: Vec<MemoryDisk> = disks.into_iter().map(MemoryDisk::read_only).collect();
-        let controls = disks.iter().map(|disk| Disk { control: disk.control(), due: Vec::new() }).collect::<Vec<_>>();
-        for disk in &controls {
-            disk.control.set_pace(Pace::Held);
-            disk.control.set_shuffled(true);
-        }
         let mut appliance_config = config.appliance;
         appliance_config.network.serving_port = SERVING_PORT;
         appliance_config.network.addresses =
             [IpCidr::new(SERVER[0], 16), IpCidr::new(SERVER[1], 64)].into_iter().collect();
         let secret = std::array::from_fn(|_| rng.u8(..));
-        let mut appliance =
+        let appliance =
             Appliance::new(appliance_config, net, disks, secret, stats.clone()).expect("a sound configuration");
-        appliance.mount();
         let machines = config.hosts.iter().zip(1..).map(|(mtu_bytes, number)| Machine {
             host: Host::new(number, *mtu_bytes, rng.u64(..)),
             to_host: Link::new(config.impairment, rng.u64(..)),
@@ -218,7 +224,7 @@ impl World {
         let mut world = Self {
             now: Instant::ZERO,
             appliance,
-            backend,
+            devices,
             stats,
             rx_pool,
             inspect: Box::new(|_| ()),
@@ -227,16 +233,21 @@ impl World {
             clock,
             machines: machines.collect(),
             rng,
-            disks: controls,
+            disks: vec![Vec::new(); count],
             taken: BTreeMap::new(),
             late: Late::default(),
+            step_at: None,
             events: BTreeMap::new(),
             number: 0,
             awake: true,
-            ring_entries,
             completion_delay: config.completion_delay,
             disk_delay: config.disk_delay,
+            step_delay: config.step_delay,
         };
+        let are_connected = |world: &mut Self| world.appliance.disks().iter().all(|disk| disk.geometry().sectors > 0);
+        assert!(world.run(&mut (), Duration::from_secs(10), are_connected), "disks that are not connected");
+        world.appliance.mount();
+        world.awake = true;
         assert!(
             world.run(&mut (), Duration::from_secs(10), |world| world.appliance.volume().is_some()),
             "no volume was mounted"
@@ -253,14 +264,14 @@ impl World {
     /// Forgets all events to come; the devices work from now on.
     pub fn calm(&mut self, capabilities: Capabilities) {
         self.events.clear();
-        self.disks.iter().for_each(|disk| disk.control.fail_next(0));
+        (0..self.disks.len()).for_each(|disk| self.devices.fail_next(disk, 0));
         self.schedule(self.now, Event::FailOneIn(0));
         self.schedule(self.now, Event::NetUp(capabilities));
     }
 
     /// Puts a frame into the appliance's RX ring, from nowhere. False if there is no room for it.
     pub fn inject(&mut self, frame: &[u8]) -> bool {
-        self.backend.deliver(&[frame], RxChecksum::Unknown, None).is_ok()
+        self.devices.deliver(&[frame], RxChecksum::Unknown).is_ok()
     }
 
     /// What has happened on all wires.
@@ -314,6 +325,7 @@ impl World {
                 true
             });
         }
+        self.late.step |= self.step_at.take_if(|at| *at <= self.now).is_some();
         // Some of it comes a moment later, when the event loop has just found nothing to do.
         if self.rng.u8(..4) > 0 {
             self.catch_up();
@@ -327,15 +339,16 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        let disks = 0..self.disks.len();
         match event {
-            Event::NetDown => self.backend.down(),
-            Event::NetUp(capabilities) => self.backend.up(capabilities),
-            Event::FailNext(count) => self.disks[0].control.fail_next(count),
-            Event::FailOneIn(n) => self.disks.iter().for_each(|disk| disk.control.fail_one_in(n)),
+            Event::NetDown => self.devices.net_down(),
+            Event::NetUp(capabilities) => self.devices.net_up(capabilities),
+            Event::FailNext(count) => self.devices.fail_next(0, count),
+            Event::FailOneIn(n) => disks.for_each(|disk| self.devices.fail_one_in(disk, n)),
             Event::DiskBlip => {
-                for (disk, device) in self.disks.iter_mut().zip(self.appliance.disks()) {
-                    disk.control.up(device.geometry());
-                    disk.due.clear();
+                for disk in disks {
+                    self.devices.blip(disk);
+                    self.disks[disk].clear();
                 }
             }
         }
@@ -350,30 +363,32 @@ impl World {
         };
         let padding = [0x5a; MIN_FRAME_BYTES];
         let padding = &padding[..MIN_FRAME_BYTES.saturating_sub(frame.len())];
-        if self.backend.deliver(&[&frame, padding], checksum, None).is_err() {
+        if self.devices.deliver(&[&frame, padding], checksum).is_err() {
             self.undelivered += 1;
         }
     }
 
     /// Backend and disks do what they are late with, and wake the appliance if that asked to be woken.
     fn catch_up(&mut self) {
-        for disk in &mut self.disks {
-            let waiting = disk.due.len();
-            disk.due.retain(|due| *due > self.now);
-            disk.control.release(waiting - disk.due.len());
+        for (disk, due) in self.disks.iter_mut().enumerate() {
+            let waiting = due.len();
+            due.retain(|due| *due > self.now);
+            self.devices.release(disk, waiting - due.len());
         }
-        let Late { completions, frames } = std::mem::take(&mut self.late);
-        completions.into_iter().for_each(|frame| self.backend.complete(frame));
+        let Late { completions, frames, step } = std::mem::take(&mut self.late);
+        if step {
+            self.devices.step();
+        }
+        completions.into_iter().for_each(|frame| self.devices.complete(frame));
         frames.into_iter().for_each(|frame| self.deliver(frame));
-        self.backend.notify();
+        self.devices.notify();
     }
 
     /// True if anything woke the event loop.
     fn is_woken(&self) -> bool {
-        let woken_by_net = self.appliance.net().inner().woken();
-        let woken_by_disk = self.appliance.disks().iter().filter(|disk| disk.woken()).count() > 0;
+        let woken = self.devices.woken(self.appliance.net().inner(), self.appliance.disks());
         let due = self.appliance.next_deadline().is_some_and(|deadline| deadline <= self.now);
-        self.awake || woken_by_net || woken_by_disk || due
+        self.awake || woken || due
     }
 
     /// Runs the event loop if anything woke it, until it may sleep again.
@@ -409,32 +424,27 @@ impl World {
         panic!("the event loop finds no rest at {}", self.now);
     }
 
-    /// The event loop sleeps: what has come for it must have been seen, or else a wake-up was lost. (TCP would heal it sooner
-    /// or later, so it would show in no result.)
+    /// The event loop sleeps: what has come for it must have been seen.
     fn check_that_nothing_waits(&self) {
-        let posted = self.backend.rx_posted();
-        assert!(posted == 0 || posted == self.ring_entries, "asleep at {} with frames in the RX ring", self.now);
-        let held = self.taken.len() + self.late.completions.len();
-        assert!(self.backend.in_flight() <= held, "asleep at {} with completed frames in the TX ring", self.now);
+        self.devices.check_asleep(self.now, self.taken.len() + self.late.completions.len());
     }
 
     /// The backend takes what it was told of and puts it on the wires.
     fn drain_ring(&mut self) {
-        if !self.backend.notified() {
+        if !self.devices.notified() {
             return;
         }
         loop {
-            while let Some(frame) = self.backend.take() {
-                (self.inspect)(&frame);
-                let bytes = frame.parts().collect::<Vec<_>>().concat();
-                for frame in nic::wire_frames(bytes, frame.offload()) {
+            while let Some(frame) = self.devices.take() {
+                (self.inspect)(&frame.places());
+                for frame in nic::wire_frames(frame.bytes(), frame.offload()) {
                     self.put_on_wires(frame);
                 }
                 let due = self.now + self.up_to(self.completion_delay);
                 self.number += 1;
                 self.taken.insert((due, self.number), frame);
             }
-            if !self.backend.arm() {
+            if !self.devices.arm() {
                 return;
             }
         }
@@ -472,10 +482,13 @@ impl World {
     /// When something happens next.
     fn next_event(&mut self) -> Option<Instant> {
         for index in 0..self.disks.len() {
-            while self.disks[index].due.len() < self.disks[index].control.in_flight() {
+            while self.disks[index].len() < self.devices.waiting(index) {
                 let due = self.now + self.up_to(self.disk_delay);
-                self.disks[index].due.push(due);
+                self.disks[index].push(due);
             }
+        }
+        if self.step_at.is_none() && self.devices.is_due() {
+            self.step_at = Some(self.now + self.up_to(self.step_delay));
         }
         let of_machine = |machine: &Machine| {
             [machine.deadline, machine.to_host.next_deadline(), machine.to_appliance.next_deadline()]
@@ -484,10 +497,10 @@ impl World {
                 .min()
         };
         let machines = self.machines.iter().filter_map(of_machine);
-        let disks = self.disks.iter().flat_map(|disk| disk.due.iter().copied());
+        let disks = self.disks.iter().flatten().copied();
         let frames = self.taken.keys().next().map(|(due, _)| *due);
         let events = self.events.keys().next().map(|(at, _)| *at);
-        let others = [frames, events, self.appliance.next_deadline()].into_iter().flatten();
+        let others = [frames, events, self.step_at, self.appliance.next_deadline()].into_iter().flatten();
         machines.chain(disks).chain(others).min()
     }
 
@@ -495,15 +508,14 @@ impl World {
         Duration::from_micros(self.rng.u64(1..=most.total_micros().max(1)))
     }
 
-    /// Takes the network device away and checks that everything lent has come back.
+    /// Takes the devices away and checks that everything lent has come back.
     pub fn check_that_all_came_back(&mut self) {
         let stats = &self.stats;
         assert_eq!((stats.connections_open.get(), stats.time_wait.get()), (0, 0), "connections left");
-        assert_eq!((self.backend.in_flight(), self.backend.grants_in_use()), (0, 0), "frames and grants left");
-        assert_eq!(self.rx_pool.in_use(), self.backend.rx_posted(), "RX pages that are not posted");
-        assert_eq!(self.backend.violations(), 0, "pages written while granted");
-        self.backend.gone();
+        self.devices.check_idle(&self.rx_pool);
+        self.devices.gone();
         self.run(&mut (), Duration::from_secs(1), |_| false);
+        self.devices.check_gone();
         assert_eq!(self.rx_pool.in_use(), 0, "RX pages left");
         assert_eq!(self.appliance.cache_pages().shared(), 0, "cache pages pinned by nobody");
         assert_eq!(self.appliance.packet_pages().in_use(), 0, "packet pages left");
