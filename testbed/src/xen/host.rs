@@ -20,7 +20,7 @@ use super::guest::Guest;
 use crate::qemu::{PROGRAM, Running, escaped};
 
 /// How long dom0 may take to come up.
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a command in dom0 may take unless it is said otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ pub struct Config {
     /// QEMU's name of the processor. It must have AMD's virtualization with nested pages, since Debian's Xen knows no other way, and
     /// must not have SMAP, on which a PV dom0 faults.
     pub processor: String,
-    /// How many processors; more than one run at the same time.
+    /// How many processors; more than one run at the same time, which is slow where this system has other things to do.
     pub processors: u32,
     /// The machine's memory.
     pub memory_mib: u32,
@@ -219,7 +219,13 @@ impl Host {
         Ok(disk)
     }
 
-    /// What Xen, dom0's kernel and QEMU have said, for messages.
+    /// What Xen, dom0's kernel and QEMU have said. What guests write to port 0xE9 is among it, in lines that begin with `(d1)` and so
+    /// on.
+    pub fn console(&self) -> String {
+        self.running().console()
+    }
+
+    /// The same with QEMU's command, for messages.
     pub fn report(&self) -> String {
         self.running().report()
     }
