@@ -50,7 +50,9 @@ fn an_address_is_leased(served: &Served<'_>, site: &Site) {
 
 /// Nobody answers to ARP, and it is reached all the same.
 fn a_static_neighbour_is_not_asked_for(served: &Served<'_>) {
-    served.dom0(&format!("ip link set xenbr0 arp off; /bin/ip neigh replace {GUEST} lladdr 00:16:3e:77:00:02 dev xenbr0"));
+    served.dom0(&format!(
+        "ip link set xenbr0 arp off; /bin/ip neigh replace {GUEST} lladdr 00:16:3e:77:00:02 dev xenbr0"
+    ));
     served.dom0(&format!("curl --silent --fail --max-time 10 --output /dev/null http://{GUEST}/"));
     served.dom0(&format!("/bin/ip neigh del {GUEST} dev xenbr0; ip link set xenbr0 arp on"));
 }
