@@ -289,3 +289,29 @@ impl Drop for HostDisk<'_> {
         self.host.disks.lock().expect("nobody panics").attached.remove(&self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_becomes_a_command_line() {
+        let words = |config: &Config| {
+            let command = config.command(Path::new("/s,hare"), Path::new("/agent"));
+            command.get_args().map(|word| word.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let plain = words(&Config::default());
+        let has = |words: &[String], wanted: &str| words.iter().any(|word| word.contains(wanted));
+        assert!(has(&plain, "tcg,thread=single") && has(&plain, "qemu64,+svm,+npt,+rdrand"), "{plain:?}");
+        assert!(has(&plain, "dom0_mem=512M,max:512M dom0_max_vcpus=1") && has(&plain, "path=/s,,hare,"), "{plain:?}");
+        assert!(!has(&plain, "-netdev"), "{plain:?}");
+
+        let at = "127.0.0.1:8080".parse().unwrap();
+        let forwards = vec![(at, 80), (at, 23)];
+        let config = Config { processors: 2, dom0_processors: 3, forwards, ..Config::default() };
+        let full = words(&config);
+        assert!(has(&full, "tcg,thread=multi") && has(&full, "dom0_max_vcpus=3"), "{full:?}");
+        let forwarded = "restrict=on,hostfwd=tcp:127.0.0.1:8080-10.77.0.2:80,hostfwd=tcp:127.0.0.1:8080-10.77.0.2:23";
+        assert!(has(&full, forwarded), "{full:?}");
+    }
+}
