@@ -11,12 +11,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use testbed::linux::{Debian, VIRTIO, web};
 use testbed::qemu::{self, Counting, Machine, Transport};
 
 use crate::build;
 use crate::guest::{Client, Guest, LIMIT, System, network};
-use crate::initramfs::{self, Debian};
 use crate::kernel::{self, Figure, LARGE, SMALL, image, measure};
+use crate::nginx;
 use crate::samples::Samples;
 
 /// What to measure.
@@ -53,7 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let built = Built {
         minicache: build::command()?,
         kernel: build::kernel()?,
-        debian: Debian::new(&build::target().join("debian"))?,
+        debian: Debian::get(&build::target().join("debian"), "linux-image-cloud-amd64", &[web::PACKAGE])?,
         work: temporary.path(),
     };
     println!("q35, one processor ({}), network: {}", arguments.processor, network());
@@ -107,7 +108,9 @@ impl Built<'_> {
 
         let contents: Vec<_> = objects.iter().map(|(name, length)| (*name, vec![b'x'; *length])).collect();
         let archive = self.work.join(format!("{}.cpio", objects.len()));
-        std::fs::write(&archive, self.debian.archive(&contents)?)?;
+        let configuration = nginx::configuration("on", "/www", "/run", "80");
+        let system = web::archive(&self.debian, &VIRTIO)?;
+        std::fs::write(&archive, [system, web::content(&configuration, &contents)].concat())?;
         let mut guest = qemu::Guest::new(&self.debian.kernel()?);
         guest.memory_mib = MEMORY_MIB;
         guest.initial_ramdisk = Some(archive);
@@ -116,7 +119,7 @@ impl Built<'_> {
         machine(arguments, &mut guest);
         // A word that Linux does not know becomes a variable of the first program.
         let address = |address: &str| format!("address={address}");
-        let theirs = System { name: "linux, nginx", machine: guest, address, serves: initramfs::SERVES };
+        let theirs = System { name: "linux, nginx", machine: guest, address, serves: web::SERVES };
         Ok([ours, theirs])
     }
 }

@@ -10,7 +10,6 @@ mod build;
 mod contest;
 mod guest;
 mod idle;
-mod initramfs;
 mod kernel;
 mod linux;
 mod load;

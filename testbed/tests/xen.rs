@@ -7,9 +7,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use testbed::linux::web;
 use testbed::xen::{self, Bed, Config, Disk, DomU, Host, Output, State};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_host_boots_obeys_and_runs_guests() {
@@ -30,6 +31,8 @@ fn a_host_boots_obeys_and_runs_guests() {
     println!("some guests have ended after {:?}", begin.elapsed());
     a_guest_has_network_and_disks(&bed, &host, port);
     println!("a Linux guest has served after {:?}", begin.elapsed());
+    nginx_serves(&bed, &host);
+    println!("nginx has served after {:?}", begin.elapsed());
 }
 
 fn dom0_obeys(host: &Host) {
@@ -83,12 +86,15 @@ fn program(code: &[u8]) -> Vec<u8> {
     elf
 }
 
-/// A program that tells Xen this reason for its end.
+/// A program that writes a line to port 0xE9, and tells Xen this reason for its end.
 fn ending(reason: u8) -> Vec<u8> {
     // push reason; mov ecx, esp; mov ebx, SCHEDOP_shutdown; mov eax, sched_op; vmmcall
     let code = [0x6a, reason, 0x89, 0xe1, 0xbb, 2, 0, 0, 0, 0xb8, 29, 0, 0, 0, 0x0f, 0x01, 0xd9];
     // mov esp, 0x180000
-    program(&[&[0xbc, 0, 0, 0x18, 0][..], &code].concat())
+    let mut begin = vec![0xbc, 0, 0, 0x18, 0];
+    // mov al, byte; out 0xe9, al
+    b"so long\n".iter().for_each(|byte| begin.extend([0xb0, *byte, 0xe6, 0xe9]));
+    program(&[&begin, &code[..]].concat())
 }
 
 fn every_end_is_told(host: &Host) {
@@ -109,12 +115,15 @@ fn every_end_is_told(host: &Host) {
         (guest.vif, guest.memory_mib) = (None, 16);
         let guest = host.create(&guest).unwrap();
         assert_eq!(guest.wait_for_end(LIMIT).unwrap(), end);
+        if end == State::Halted {
+            let deadline = Instant::now() + LIMIT;
+            let line = format!("(d{}) so long", guest.domid());
+            while !host.console().contains(&line) {
+                assert!(Instant::now() < deadline, "no {line:?}: {}", host.console());
+            }
+        }
         let error = guest.wait_for("anything", LIMIT).unwrap_err().to_string();
         assert!(error.contains("no \"anything\"") && error.contains(&format!("{end:?}")), "{error}");
-        if end == State::Halted {
-            host.check(&format!("xl destroy {}", guest.domid())).unwrap();
-            assert_eq!(guest.state().unwrap(), State::Gone);
-        }
         guest.destroy().unwrap();
     }
     fs::write(&kernel, "no kernel").unwrap();
@@ -163,10 +172,22 @@ fn a_guest_has_network_and_disks(bed: &Bed, host: &Host, port: u16) {
     assert!(fs::read(path("log")).unwrap()[7 * 512..].starts_with(b"from the guest\n"));
     assert!(fs::read(path("content")).unwrap()[7 * 512..][..512].iter().all(|byte| *byte == 0));
 
-    assert_eq!(guest.state().unwrap(), State::Runs);
+    assert_eq!(guest.state(), State::Runs);
     assert!(guest.console().contains("stand-in: serving"));
+    host.check("xl destroy linux").unwrap();
+    assert_eq!(guest.wait_for_end(LIMIT).unwrap(), State::Gone);
     guest.destroy().unwrap();
-    assert_eq!(host.check("ls /sys/class/scsi_disk").unwrap(), "");
+    host.check("while ls /sys/class/scsi_disk | grep -q .; do usleep 20000; done").unwrap();
+}
+
+fn nginx_serves(bed: &Bed, host: &Host) {
+    const CONFIGURATION: &str = "events {} http { server { listen 80; root /www; } }";
+    let ramdisk = tempfile::NamedTempFile::new().unwrap();
+    let files = [("a/b", b"served by nginx".to_vec())];
+    let guest = bed.nginx("web", "10.77.0.3/24", CONFIGURATION, &files, ramdisk.path()).unwrap();
+    let guest = host.create(&guest).unwrap();
+    guest.wait_for(web::SERVES, LIMIT).unwrap();
+    assert_eq!(host.check("curl --silent http://10.77.0.3/a/b").unwrap(), "served by nginx");
 }
 
 /// What the stand-in's shell says to a script.

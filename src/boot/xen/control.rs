@@ -15,11 +15,13 @@ const SHUTDOWN: &str = "control/shutdown";
 /// Where we say what we can.
 const FEATURES: [&str; 2] = ["feature-poweroff", "feature-reboot"];
 
+/// Until the toolstack wants the machine's end, or the store fails.
+type Talk = Pin<Box<dyn Future<Output = Result<Power, XenError>>>>;
+
 /// Listens to the toolstack.
 pub struct Control {
     store: Store,
-    /// Until it wants the machine's end, or the store fails.
-    talk: Option<Pin<Box<dyn Future<Output = Result<Power, XenError>>>>>,
+    talk: Option<Talk>,
     /// [`Store::progress`] when the conversation was last looked at.
     looked: Option<u64>,
     wanted: Option<Power>,

@@ -3,6 +3,7 @@
 
 mod modules;
 mod packed;
+pub mod web;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +20,12 @@ pub(crate) use packed::{obstacle, unpack};
 const LIBRARIES: &str = "lib/x86_64-linux-gnu";
 /// Who loads them, and where programs expect it.
 const LOADER: &str = "ld-linux-x86-64.so.2";
+
+/// Drivers of virtio's network device on PCI.
+pub const VIRTIO: [&str; 2] = ["virtio_pci", "virtio_net"];
+
+/// Drivers of a Xen guest's devices.
+pub const XEN: [&str; 2] = ["xen_netfront", "xen_blkfront"];
 
 /// Folders that are there even if nothing is in them.
 const FOLDERS: [&str; 8] = ["dev", "etc", "proc", "root", "run", "sys", "tmp", "var"];

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::domu::DomU;
 use super::host::{Config, Host};
 use crate::debian::{self, lock};
-use crate::linux::{self, Debian, System, unpack};
+use crate::linux::{self, Debian, System, unpack, web};
 use crate::qemu;
 
 /// Debian's packages for the newest Xen and Linux that it has.
@@ -17,8 +17,8 @@ const LINUX: &str = "linux-image-amd64";
 /// What the name of a package begins with that ends in Xen's version.
 const UTILITIES: &str = "xen-utils-";
 
-/// Packages of programs in dom0.
-const PACKAGES: [&str; 5] = ["xenstore-utils", "curl", "ethtool", "iproute2", "wrk"];
+/// Packages of programs in dom0 and in guests.
+const PACKAGES: [&str; 6] = ["xenstore-utils", "curl", "ethtool", "iproute2", "wrk", web::PACKAGE];
 
 /// Programs in dom0, by their path in the packages, beside those of Xen's own folder.
 const PROGRAMS: [&str; 11] = [
@@ -58,9 +58,6 @@ const DRIVERS: [&str; 16] = [
     "bridge",
 ];
 
-/// A Linux guest's drivers.
-const GUEST_DRIVERS: [&str; 2] = ["xen_netfront", "xen_blkfront"];
-
 /// dom0's own files.
 const FILES: [(&str, &[u8]); 6] = [
     ("etc/hosts", b"127.0.0.1 localhost\n10.77.0.2 guest\n"),
@@ -79,6 +76,7 @@ pub(super) const XEN_FILE: &str = "xen";
 pub(super) const LINUX_FILE: &str = "vmlinux";
 pub(super) const DOM0_FILE: &str = "dom0.cpio";
 const STAND_IN_FILE: &str = "stand-in.cpio";
+const WEB_FILE: &str = "web.cpio";
 /// Changes with how it is put together; what it consists of need not be counted here.
 const FORMAT: u32 = 1;
 /// Says what all of it was made of.
@@ -134,6 +132,27 @@ impl Bed {
         guest
     }
 
+    /// A Linux guest at this address that serves files by nginx with this configuration, out of its folder `/www`, and says
+    /// [`web::SERVES`]. What it boots from goes into the file `ramdisk`. It has 256 MiB of memory, which may be too little.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn nginx(
+        &self,
+        name: &str,
+        address: &str,
+        configuration: &str,
+        files: &[(&str, Vec<u8>)],
+        ramdisk: &Path,
+    ) -> Result<DomU> {
+        let system = fs::read(self.folder.join(WEB_FILE)).context("the bed is not whole: remove its folder")?;
+        let archive = [system, web::content(configuration, files)].concat();
+        fs::write(ramdisk, archive).with_context(|| format!("can't write {}", ramdisk.display()))?;
+        let mut guest = self.stand_in(name, address);
+        guest.ramdisk = Some(ramdisk.to_owned());
+        Ok(guest)
+    }
+
     fn make(&self) -> Result<()> {
         let utilities = debian::dependencies(XEN, UTILITIES)?.pop();
         let utilities =
@@ -152,8 +171,9 @@ impl Bed {
         let programs: Vec<&str> = programs.iter().map(String::as_str).collect();
         let dom0 = System { programs: &programs, drivers: &DRIVERS, files: &FILES, init: DOM0 };
         self.write(DOM0_FILE, &debian.archive(&dom0)?)?;
-        let stand_in = System { drivers: &GUEST_DRIVERS, init: STAND_IN, ..System::default() };
-        self.write(STAND_IN_FILE, &debian.archive(&stand_in)?)
+        let stand_in = System { drivers: &linux::XEN, init: STAND_IN, ..System::default() };
+        self.write(STAND_IN_FILE, &debian.archive(&stand_in)?)?;
+        self.write(WEB_FILE, &web::archive(&debian, &linux::XEN)?)
     }
 
     fn write(&self, name: &str, content: &[u8]) -> Result<()> {
@@ -164,13 +184,16 @@ impl Bed {
 
 /// Everything that what is put together depends on.
 fn recipe() -> String {
-    let names = [&[XEN, LINUX][..], &PACKAGES, &PROGRAMS, &XEN_PROGRAMS, &DRIVERS, &GUEST_DRIVERS].concat().join(" ");
+    let names = [&[XEN, LINUX][..], &PACKAGES, &PROGRAMS, &XEN_PROGRAMS, &DRIVERS, &linux::XEN].concat().join(" ");
     let files = FILES.map(|(path, content)| format!("{path}\n{}", String::from_utf8_lossy(content))).concat();
-    format!("{FORMAT}\n{names}\n{files}\n{}\n{DOM0}\n{STAND_IN}", linux::BEGIN)
+    format!("{FORMAT}\n{names}\n{files}\n{}\n{DOM0}\n{STAND_IN}", [linux::BEGIN, web::INIT].concat())
 }
 
 /// Why no Xen host can be had here, if so.
 pub fn obstacle() -> Option<String> {
+    if !cfg!(target_arch = "x86_64") {
+        return Some("the Xen host is made of Debian's packages for x86_64".to_owned());
+    }
     let programs = [("apt-get", "apt"), ("apt-cache", "apt"), ("dpkg-deb", "dpkg")];
     let missing = || programs.iter().find_map(|(program, package)| qemu::missing(program, package));
     qemu::obstacle().or_else(missing).or_else(linux::obstacle)

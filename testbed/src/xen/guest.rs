@@ -11,11 +11,8 @@ use tempfile::TempDir;
 use super::domu::DomU;
 use super::host::{Host, HostDisk};
 
-/// How often a console is looked at.
+/// How often files are looked at that dom0 writes.
 const GLANCE: Duration = Duration::from_millis(20);
-
-/// How often dom0 is asked for a guest's state, which costs it more.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// What has become of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +56,7 @@ impl<'a> Guest<'a> {
 
         let console = host.share().join(format!("console/guest-{name}.log"));
         let begin = fs::metadata(&console).map_or(0, |metadata| metadata.len() as usize);
+        // Copied first: xl maps the files, and would get each page from the shared folder by itself.
         let folder = format!("/share/{}", offered.path().file_name().unwrap_or_default().display());
         let script = format!(
             "cp {folder}/kernel {kernel} || exit
@@ -66,10 +64,13 @@ if [ -e {folder}/ramdisk ]; then cp {folder}/ramdisk {ramdisk} || exit; fi
 xl create -q {folder}/configuration; status=$?
 rm -f {kernel} {ramdisk}
 [ $status = 0 ] && exec xl domid {name}
-cat /var/log/xen/xl-{name}.log 2>/dev/null
 exit $status"
         );
-        let said = host.check(&script).map_err(|error| anyhow!("{error:#}\n{}", host.report()))?;
+        let complain = |error| {
+            let log = fs::read(log(host, name)).unwrap_or_default();
+            anyhow!("{error:#}\nxl:\n{}\n{}", String::from_utf8_lossy(&log), host.report())
+        };
+        let said = host.check(&script).map_err(complain)?;
         let domid = said.lines().last().and_then(|line| line.parse().ok());
         let domid = domid.with_context(|| format!("xl has created {name} and said {said:?}"))?;
         Ok(Self { host, name: name.clone(), domid, console, begin, destroyed: false, _disks: disks })
@@ -92,34 +93,21 @@ exit $status"
     /// If it ends before that or takes longer than `limit`, with its console and Xen's.
     pub fn wait_for(&self, text: &str, limit: Duration) -> Result<String> {
         let deadline = Instant::now() + limit;
-        let mut look = Instant::now() + LOOK;
-        let mut state = State::Runs;
         loop {
-            let said = self.console();
+            // In this order: all that it said before its end is on the console then.
+            let (state, said) = (self.state(), self.console());
             if let Some(line) = said.split_inclusive('\n').find(|line| line.contains(text) && line.ends_with('\n')) {
                 return Ok(line.trim_end().to_owned());
             }
-            // It has been looked for once more after the end.
-            ensure!(state == State::Runs, "no {text:?} on the console: {:?}\n{}", state, self.report());
+            ensure!(state == State::Runs, "no {text:?} on the console: {state:?}\n{}", self.report());
             ensure!(Instant::now() < deadline, "no {text:?} on the console: it took too long\n{}", self.report());
-            if Instant::now() > look {
-                state = self.state()?;
-                look = Instant::now() + LOOK;
-            }
             sleep(GLANCE);
         }
     }
 
-    /// What has become of it.
-    ///
-    /// # Errors
-    /// If dom0 does not answer.
-    pub fn state(&self) -> Result<State> {
-        let output = self.host.run(&format!("xl list -v {}", self.domid))?;
-        if output.status != 0 {
-            return Ok(State::Gone);
-        }
-        parsed(&output.text).with_context(|| format!("xl says {:?}", output.text))
+    /// What has become of it, as far as xl has noticed.
+    pub fn state(&self) -> State {
+        parsed(&self.log(), self.domid)
     }
 
     /// Waits until it has ended in some way.
@@ -129,9 +117,9 @@ exit $status"
     pub fn wait_for_end(&self, limit: Duration) -> Result<State> {
         let deadline = Instant::now() + limit;
         loop {
-            match self.state()? {
+            match self.state() {
                 State::Runs if Instant::now() > deadline => bail!("it does not end\n{}", self.report()),
-                State::Runs => sleep(LOOK / 4),
+                State::Runs => sleep(GLANCE),
                 state => return Ok(state),
             }
         }
@@ -149,7 +137,13 @@ exit $status"
 
     /// Its console and its host's, for messages.
     pub fn report(&self) -> String {
-        format!("console of {}:\n{}\n{}", self.name, self.console(), self.host.report())
+        let (name, console, log) = (&self.name, self.console(), self.log());
+        format!("console of {name}:\n{console}\nxl:\n{log}\n{}", self.host.report())
+    }
+
+    /// What xl says, which watches it.
+    fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(log(self.host, &self.name)).unwrap_or_default()).into_owned()
     }
 
     /// How dom0 destroys it, unless it is gone.
@@ -180,14 +174,47 @@ fn offer(host: &Host, guest: &DomU, configuration: &str) -> Result<TempDir> {
     Ok(folder)
 }
 
-/// A guest's state, by the last line of `xl list -v`: name, number, memory, processors, flags, time, UUID, reason, label.
-fn parsed(list: &str) -> Option<State> {
-    let words: Vec<&str> = list.lines().last()?.split_whitespace().collect();
-    Some(match *words.get(7)? {
-        "-" => State::Runs,
-        "0" => State::Halted,
-        "1" => State::Rebooted,
-        "3" => State::Crashed,
-        other => State::Ended(other.parse().ok()?),
-    })
+/// Where xl's log of a guest is.
+fn log(host: &Host, name: &str) -> PathBuf {
+    host.share().join(format!("log/xl-{name}.log"))
+}
+
+/// A guest's state, by what xl says.
+fn parsed(log: &str, domid: u32) -> State {
+    let subject = format!("Domain {domid} has ");
+    for line in log.lines() {
+        let Some((_, what)) = line.split_once(&subject) else { continue };
+        let reason = what.strip_prefix("shut down, reason code ");
+        match reason.and_then(|rest| rest.split(' ').next()?.parse().ok()) {
+            Some(0) => return State::Halted,
+            Some(1) => return State::Rebooted,
+            Some(3) => return State::Crashed,
+            Some(other) => return State::Ended(other),
+            None if what.starts_with("been destroyed") => return State::Gone,
+            None => {}
+        }
+    }
+    State::Runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xl_tells_how_a_guest_has_ended() {
+        let log = |what: &str| format!("Waiting for domain a (domid 7) to die [pid 9]\nDomain 7 has {what}\nDone.\n");
+        for (what, state) in [
+            ("shut down, reason code 0 0x0", State::Halted),
+            ("shut down, reason code 1 0x1", State::Rebooted),
+            ("shut down, reason code 3 0x3", State::Crashed),
+            ("shut down, reason code 5 0x5", State::Ended(5)),
+            ("been destroyed.", State::Gone),
+            ("been seen", State::Runs),
+        ] {
+            assert_eq!(parsed(&log(what), 7), state);
+            assert_eq!(parsed(&log(what), 77), State::Runs);
+        }
+        assert_eq!(parsed("", 7), State::Runs);
+    }
 }

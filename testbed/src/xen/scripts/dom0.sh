@@ -12,11 +12,12 @@ mount -t tmpfs tmp /tmp
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t xenfs xenfs /proc/xen || fail "this is no Xen"
-mkdir -p /run/xen /run/lock /run/xenstored /var/lib/xen /var/lib/xenstored /var/log/xen /share
+mkdir -p /run/xen /run/lock /run/xenstored /var/lib/xen /var/lib/xenstored /var/log /share
 ln -s /run /var/run
 ln -s /run/lock /var/lock
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288 share /share || fail "no shared folder"
-mkdir -p /share/console
+mkdir -p /share/console /share/log
+ln -s /share/log /var/log/xen
 
 xenstored || fail "xenstored does not start"
 tries=0
