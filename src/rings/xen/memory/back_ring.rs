@@ -135,9 +135,14 @@ impl<Q: FromBytes + IntoBytes + Immutable> BackRing<Q> {
         (1..=self.entries).contains(&ahead)
     }
 
-    /// Whether the front has ever put anything in.
+    /// Whether anybody has ever put anything in.
     pub fn is_used(&self) -> bool {
-        self.shared().load32(REQ_PROD) != 0
+        self.shared().load32(REQ_PROD) != 0 || self.produced != 0
+    }
+
+    /// Whether it has produced what it should not have: then requests may name grants that the front has ended.
+    pub fn has_lied(&self) -> bool {
+        self.lied
     }
 
     /// From now on responses may be anything.

@@ -392,7 +392,7 @@ fn what_was_in_flight_comes_back_when_the_back_end_goes() {
 }
 
 #[test]
-fn a_detached_interface_is_gone_for_good() {
+fn a_detached_interface_may_come_back_as_another() {
     for polite in [true, false] {
         let mut world = World::connected(NetbackConfig::default());
         let slices = world.slices(&[80; 5]);
@@ -404,11 +404,16 @@ fn a_detached_interface_is_gone_for_good() {
         } else {
             world.back.vanish();
         }
-        assert_eq!(world.settle(), [NetEvent::Down, NetEvent::Gone], "{polite}");
+        assert_eq!(world.settle(), [NetEvent::Down], "{polite}");
         assert_eq!(world.xen.read("/local/domain/5/device/vif/0/mac"), None);
         assert_eq!((world.pool.in_use(), world.rx_pool.in_use(), world.xen.grants()), (0, 0, 0));
-        assert!(!world.net.is_connecting() && !world.net.arm());
+        assert!(world.net.is_connecting() && !world.net.arm());
         assert!(world.send(&[], Offload::None).is_err());
+        let mac = [2, 3, 4, 5, 6, 7];
+        world.back = MemoryNetback::new(&world.xen, NetbackConfig { mac, domain: 4, ..NetbackConfig::default() });
+        assert_eq!(world.settle(), [NetEvent::Up(world.net.capabilities())]);
+        assert_eq!(world.net.capabilities().hardware_address, mac);
+        world.check_that_it_works();
         world.check_that_nothing_is_left();
     }
 }
