@@ -123,7 +123,7 @@ impl MemoryNetback {
             if is_whole {
                 return Some(frame);
             }
-            drop(self.unmap(&frame));
+            self.unmap(frame.number);
         }
     }
 
@@ -187,16 +187,15 @@ impl MemoryNetback {
         Some((GrantedFrame { number, slots, extras, bytes, offload }, is_whole))
     }
 
-    /// Lets go of a frame's pages. `None` if that was done before.
-    fn unmap(&mut self, frame: &GrantedFrame) -> Option<()> {
-        let mappings = self.taken.remove(&frame.number)?;
+    /// Lets go of a frame's pages.
+    fn unmap(&mut self, number: u64) {
+        let mappings = self.taken.remove(&number).expect("it was taken");
         if self.keeps {
             self.kept.extend(mappings);
         } else {
             let mut grants = self.bus.machine.grants.borrow_mut();
             mappings.into_iter().for_each(|mapping| grants.unmap(mapping));
         }
-        Some(())
     }
 
     /// Answers a frame: its pages go back to the front. Late and in any order; a frame from before a `down` is just dropped.
@@ -217,7 +216,7 @@ impl MemoryNetback {
             self.violations += 1;
             debug_assert!(false, "a page was written while it was granted to the back end");
         }
-        self.unmap(&frame);
+        self.unmap(frame.number);
         let Some(life) = &mut self.life else { return };
         // Each slot is answered by itself; which comes first depends on when the last reference to its page went.
         let first = (frame.number % frame.slots.len() as u64) as usize;
