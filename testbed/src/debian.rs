@@ -72,7 +72,8 @@ pub fn lock(folder: &Path) -> Result<File> {
 /// If it fails, with what it complained about.
 pub fn output<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: &[A], folder: &Path) -> Result<String> {
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(folder);
+    // What it says is read, and should not be said in another language.
+    command.args(arguments).current_dir(folder).env("LC_ALL", "C");
     let output = command.output().with_context(|| format!("can't start {command:?}"))?;
     ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

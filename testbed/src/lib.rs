@@ -1,5 +1,5 @@
-//! What tests and measurements build around the product: network namespaces, joined by virtual Ethernet, virtual machines, and
-//! what lies in folders.
+//! What tests and measurements build around the product: network namespaces, joined by virtual Ethernet, virtual machines, a Xen
+//! host, small Linux systems, and what lies in folders.
 //!
 //! What may enter: what more than one of the tests, the measurements and the chores needs of the machine around them. Nothing of
 //! the product itself.

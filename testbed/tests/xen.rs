@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use testbed::linux::web;
 use testbed::xen::{self, Bed, Config, Disk, DomU, Host, Output, State};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_host_boots_obeys_and_runs_guests() {
@@ -86,12 +86,15 @@ fn program(code: &[u8]) -> Vec<u8> {
     elf
 }
 
-/// A program that tells Xen this reason for its end.
+/// A program that writes a line to port 0xE9, and tells Xen this reason for its end.
 fn ending(reason: u8) -> Vec<u8> {
     // push reason; mov ecx, esp; mov ebx, SCHEDOP_shutdown; mov eax, sched_op; vmmcall
     let code = [0x6a, reason, 0x89, 0xe1, 0xbb, 2, 0, 0, 0, 0xb8, 29, 0, 0, 0, 0x0f, 0x01, 0xd9];
     // mov esp, 0x180000
-    program(&[&[0xbc, 0, 0, 0x18, 0][..], &code].concat())
+    let mut begin = vec![0xbc, 0, 0, 0x18, 0];
+    // mov al, byte; out 0xe9, al
+    b"so long\n".iter().for_each(|byte| begin.extend([0xb0, *byte, 0xe6, 0xe9]));
+    program(&[&begin, &code[..]].concat())
 }
 
 fn every_end_is_told(host: &Host) {
@@ -112,6 +115,13 @@ fn every_end_is_told(host: &Host) {
         (guest.vif, guest.memory_mib) = (None, 16);
         let guest = host.create(&guest).unwrap();
         assert_eq!(guest.wait_for_end(LIMIT).unwrap(), end);
+        if end == State::Halted {
+            let deadline = Instant::now() + LIMIT;
+            let line = format!("(d{}) so long", guest.domid());
+            while !host.console().contains(&line) {
+                assert!(Instant::now() < deadline, "no {line:?}: {}", host.console());
+            }
+        }
         let error = guest.wait_for("anything", LIMIT).unwrap_err().to_string();
         assert!(error.contains("no \"anything\"") && error.contains(&format!("{end:?}")), "{error}");
         guest.destroy().unwrap();

@@ -1,5 +1,5 @@
-//! The project's chores as one command, `cargo xtask`: the kernel, the full test run and the proof that the appliance needs no
-//! std.
+//! The project's chores as one command, `cargo xtask`: the kernel, the full test run, a Xen host to try the kernel in, and the
+//! proof that the appliance needs no std.
 #![forbid(unsafe_code)]
 
 mod kernel;
@@ -7,6 +7,7 @@ mod probe;
 mod run;
 mod test;
 mod tools;
+mod xen;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,11 @@ enum Task {
     Test,
     /// Build the kernel: `target/minicache.elf`, for hypervisors that boot PVH.
     Kernel,
+    /// Boot the kernel as a guest of Xen, which runs in QEMU with Debian's Linux as dom0.
+    ///
+    /// Debian's packages are fetched by apt into the folder `target/xen`, and nothing is installed. The guest's console appears on
+    /// the terminal.
+    Xen(xen::Arguments),
     /// Link the appliance into a freestanding program, to prove that it needs no std.
     Probe,
 }
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Test => test::run(),
         Task::Kernel => kernel::run(),
+        Task::Xen(arguments) => xen::run(&arguments),
         Task::Probe => probe::run(),
     };
     match result {

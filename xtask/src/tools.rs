@@ -30,6 +30,7 @@ pub const TOOLS: &[Tool] = &[
         package: "qemu-system-x86",
         used_by: "the tests of the kernel, which boot virtual machines",
     },
+    Tool { program: "xz", package: "xz-utils", used_by: "the tests on Xen, whose host is made of what is packed so" },
     Tool { program: "ip", package: "iproute2", used_by: NAMESPACES },
     Tool { program: "ping", package: "iputils-ping", used_by: NAMESPACES },
     Tool { program: "sysctl", package: "procps", used_by: NAMESPACES },

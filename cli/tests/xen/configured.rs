@@ -13,6 +13,7 @@ fn a_guest_does_as_it_is_told() {
 
     let mut domu = xen.domu("told", std::slice::from_ref(&image));
     domu.memory_mib = 32;
+    lease_addresses(&xen);
     let served = xen.serve(&domu);
     an_address_is_leased(&served, &site);
     served.end("reboot", State::Rebooted);
@@ -28,26 +29,32 @@ fn a_guest_does_as_it_is_told() {
     drop(served);
 }
 
-/// From a server in dom0.
-fn an_address_is_leased(served: &Served<'_>, site: &Site) {
+/// Has dom0 lease addresses; QEMU's own network, which does that too, is away meanwhile.
+fn lease_addresses(xen: &Xen) {
     let config = format!(
         "start {GUEST}\nend {GUEST}\ninterface xenbr0\nmax_leases 1\nlease_file /tmp/leases\npidfile /tmp/udhcpd.pid\n\
          option subnet 255.255.255.0\noption router {DOM0}\noption dns {DOM0}\noption lease 3600\n"
     );
-    served.check(served.xen.host.put("/tmp/udhcpd.conf", config.as_bytes()));
-    served.dom0("touch /tmp/leases; udhcpd -f /tmp/udhcpd.conf >/tmp/udhcpd.log 2>&1 &");
+    xen.host.put("/tmp/udhcpd.conf", config.as_bytes()).unwrap();
+    let serve = "ip link set eth0 down; touch /tmp/leases; udhcpd -f /tmp/udhcpd.conf >/tmp/udhcpd.log 2>&1 &";
+    xen.host.check(serve).unwrap();
+}
+
+fn an_address_is_leased(served: &Served<'_>, site: &Site) {
     served.wait_for(&format!("address: {GUEST}/24"));
     served.compare(site, &format!("http://{GUEST}"), 4);
+    served.dom0("kill $(cat /tmp/udhcpd.pid); ip link set eth0 up");
     let said = served.ask("ifconfig");
     served.assert(said.contains(&format!("dhcp:{GUEST}/24 from {DOM0}")), &said);
-    served.dom0("kill $(cat /tmp/udhcpd.pid)");
 }
 
 /// Nobody answers to ARP, and it is reached all the same.
 fn a_static_neighbour_is_not_asked_for(served: &Served<'_>) {
-    served.dom0(&format!("ip link set xenbr0 arp off; ip neigh replace {GUEST} lladdr 00:16:3e:77:00:02 dev xenbr0"));
+    served.dom0(&format!(
+        "ip link set xenbr0 arp off; /bin/ip neigh replace {GUEST} lladdr 00:16:3e:77:00:02 dev xenbr0"
+    ));
     served.dom0(&format!("curl --silent --fail --max-time 10 --output /dev/null http://{GUEST}/"));
-    served.dom0(&format!("ip neigh del {GUEST} dev xenbr0; ip link set xenbr0 arp on"));
+    served.dom0(&format!("/bin/ip neigh del {GUEST} dev xenbr0; ip link set xenbr0 arp on"));
 }
 
 fn connections_are_limited(served: &Served<'_>) {

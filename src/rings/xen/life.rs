@@ -50,6 +50,9 @@ pub(super) trait Connect<C> {
     /// What messages call the driver.
     const NAME: &'static str;
 
+    /// A device that was taken away may be another one when it comes back, and is welcome.
+    const RETURNS: bool;
+
     /// Connects the device: it ends when the back end is connected.
     fn connect(&self, device: Rc<Device>) -> Talk<Result<C, XenError>>;
 
@@ -129,6 +132,13 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
                         self.connect();
                         return Step::Stopped;
                     }
+                    Some(Ok(false)) if D::RETURNS && self.faults < MAX_FAULTS => {
+                        warn!("{} ({}): the device was taken away", D::NAME, self.path.as_str());
+                        self.link.down();
+                        let talk = Box::pin(Device::reopen(self.xen.clone(), self.path.clone()));
+                        self.set_phase(Phase::Opening(talk));
+                        return Step::Stopped;
+                    }
                     Some(_) => return self.end(),
                 },
             }
@@ -155,7 +165,7 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
     }
 
     fn end(&mut self) -> Step<C> {
-        error!("{} ({}): the device is gone", D::NAME, self.path.as_str());
+        warn!("{} ({}): the device is gone", D::NAME, self.path.as_str());
         self.link.gone();
         self.set_phase(Phase::Gone);
         Step::Stopped

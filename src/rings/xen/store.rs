@@ -4,6 +4,7 @@
 //! Requests are futures that never block: whoever waits polls them again when [`Store::progress`] has moved. Answers may come in any
 //! order, in pieces, and watch events between them.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::rc::Rc;
@@ -222,7 +223,18 @@ impl Store {
         client.progress != before
     }
 
-    async fn request(
+    /// Sends a request. Its conversation is a box of its own: those who wait for it hold no more than that.
+    fn request<'a>(
+        &'a self,
+        kind: u32,
+        transaction: Transaction,
+        path: &'a str,
+        parts: &'a [&'a [u8]],
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<u8>, XenError>> + 'a>> {
+        Box::pin(self.ask(kind, transaction, path, parts))
+    }
+
+    async fn ask(
         &self,
         kind: u32,
         Transaction(tx_id): Transaction,
@@ -292,8 +304,7 @@ impl Store {
         loop {
             let begun = self.request(XS_TRANSACTION_START, Transaction::default(), folder, &[&[0]]).await?;
             let transaction = text(&begun).parse().map(Transaction);
-            let transaction =
-                transaction.map_err(|_| XenError::BadValue { path: folder.into(), value: text(&begun) })?;
+            let transaction = transaction.map_err(|_| XenError::StoreBroken("a transaction has no number"))?;
             for (name, value) in nodes {
                 if let Err(error) = self.write(transaction, &format!("{folder}/{name}"), value).await {
                     self.request(XS_TRANSACTION_END, transaction, folder, &[b"F\0"]).await?;

@@ -1,10 +1,12 @@
 //! How front and back ends meet (`io/xenbus.h`): each has a folder in the store, with its state and what it offers.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::str::FromStr;
+use core::future::Future;
+use core::pin::Pin;
 
 use super::store::{Transaction, Watch};
 use super::{DomainId, Store, Xen, XenError};
@@ -94,9 +96,31 @@ pub async fn devices(store: &Store, kind: DeviceKind) -> Result<Vec<Found>, XenE
 }
 
 /// A node's value as a number.
-fn number<T: FromStr>(path: String, value: &str) -> Result<T, XenError> {
+fn number(path: &str, value: &str) -> Result<u64, XenError> {
     let value = value.trim_end_matches('\0').trim();
-    value.parse().map_err(|_| XenError::BadValue { path, value: value.chars().take(MAX_VALUE_BYTES).collect() })
+    value.parse().map_err(|_| bad_value(path, value))
+}
+
+/// A node that says what can't be.
+pub(super) fn bad_value(path: &str, value: &str) -> XenError {
+    XenError::BadValue { path: path.into(), value: value.chars().take(MAX_VALUE_BYTES).collect() }
+}
+
+/// A node that is a number; `None` if there is no such node. A box of its own, since it is awaited in many places.
+fn read_number<'a>(
+    store: &'a Store,
+    path: String,
+) -> Pin<Box<dyn Future<Output = Result<Option<u64>, XenError>> + 'a>> {
+    Box::pin(async move {
+        let value = store.read(Transaction::default(), &path).await?;
+        value.map(|value| number(&path, &value)).transpose()
+    })
+}
+
+/// A number where less may be meant by it.
+fn narrow<T: TryFrom<u64>>(path: &str, value: Option<u64>) -> Result<Option<T>, XenError> {
+    let narrowed = value.map(|value| T::try_from(value).map_err(|_| bad_value(path, &value.to_string())));
+    narrowed.transpose()
 }
 
 /// One device: our folder, the back end's, and the watch over the back end's state.
@@ -122,9 +146,32 @@ impl Device {
             value.ok_or_else(|| XenError::Missing(node(name)))
         };
         let backend = read("backend").await?;
-        let domain = number(node("backend-id"), &read("backend-id").await?)?;
+        let domain = read_number(store, node("backend-id")).await?;
+        let domain = narrow(&node("backend-id"), domain)?.ok_or_else(|| XenError::Missing(node("backend-id")))?;
         let watch = store.watch(&format!("{backend}/state")).await?;
         Ok(Rc::new(Self { xen, path, backend, domain, watch }))
+    }
+
+    /// Waits until a device that was taken away is there again, and opens that.
+    pub async fn reopen(xen: Xen, path: String) -> Result<Rc<Self>, XenError> {
+        let store = &xen.store().clone();
+        let backend = format!("{path}/backend");
+        let watch = store.watch(&backend).await?;
+        // The tools remove the old folders when both ends have closed, and write new ones at once.
+        let mut is_old = true;
+        loop {
+            let found = store.read(Transaction::default(), &backend).await?;
+            if let Some(backend) = found.as_ref().filter(|_| is_old) {
+                let state = store.read(Transaction::default(), &format!("{backend}/state")).await?;
+                is_old = !matches!(State::of(state.as_deref()), State::Initialising | State::InitWait);
+            } else {
+                is_old = false;
+            }
+            if !is_old && found.is_some() {
+                return Self::open(xen, path).await;
+            }
+            watch.fired().await;
+        }
     }
 
     fn store(&self) -> &Store {
@@ -137,9 +184,9 @@ impl Device {
     }
 
     /// A node of ours that is a number.
-    pub async fn own_number<T: FromStr>(&self, name: &str) -> Result<Option<T>, XenError> {
-        let value = self.own(name).await?;
-        value.map(|value| number(format!("{}/{name}", self.path), &value)).transpose()
+    pub async fn own_number<T: TryFrom<u64>>(&self, name: &str) -> Result<Option<T>, XenError> {
+        let path = format!("{}/{name}", self.path);
+        narrow(&path, read_number(self.store(), path.clone()).await?)
     }
 
     /// A node of the back end's.
@@ -148,9 +195,9 @@ impl Device {
     }
 
     /// A node of the back end's that is a number.
-    pub async fn offer_number<T: FromStr>(&self, name: &str) -> Result<Option<T>, XenError> {
-        let value = self.offer(name).await?;
-        value.map(|value| number(format!("{}/{name}", self.backend), &value)).transpose()
+    pub async fn offer_number<T: TryFrom<u64>>(&self, name: &str) -> Result<Option<T>, XenError> {
+        let path = format!("{}/{name}", self.backend);
+        narrow(&path, read_number(self.store(), path.clone()).await?)
     }
 
     /// A feature of the back end's: a node that says other than 0.
@@ -230,15 +277,15 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_named() {
-        assert_eq!(number::<u16>("a/b".into(), "77\0"), Ok(77));
-        for value in ["", "x", "-1", "65536", "1 2"] {
-            assert_eq!(
-                number::<u16>("a/b".into(), value),
-                Err(XenError::BadValue { path: "a/b".into(), value: value.into() })
-            );
+        assert_eq!(number("a/b", "77\0"), Ok(77));
+        let bad = |value: &str| XenError::BadValue { path: "a/b".into(), value: value.into() };
+        for value in ["", "x", "-1", "1 2"] {
+            assert_eq!(number("a/b", value), Err(bad(value)));
         }
+        assert_eq!(narrow::<u16>("a/b", Some(65_535)), Ok(Some(65_535)));
+        assert_eq!(narrow::<u16>("a/b", Some(65_536)), Err(bad("65536")));
         let long = "9".repeat(1000);
-        let error = number::<u16>("a/b".into(), &long).unwrap_err();
+        let error = number("a/b", &long).unwrap_err();
         assert!(error.to_string().len() < 200);
     }
 }

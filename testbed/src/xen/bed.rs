@@ -191,6 +191,9 @@ fn recipe() -> String {
 
 /// Why no Xen host can be had here, if so.
 pub fn obstacle() -> Option<String> {
+    if !cfg!(target_arch = "x86_64") {
+        return Some("the Xen host is made of Debian's packages for x86_64".to_owned());
+    }
     let programs = [("apt-get", "apt"), ("apt-cache", "apt"), ("dpkg-deb", "dpkg")];
     let missing = || programs.iter().find_map(|(program, package)| qemu::missing(program, package));
     qemu::obstacle().or_else(missing).or_else(linux::obstacle)

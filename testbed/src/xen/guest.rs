@@ -56,6 +56,7 @@ impl<'a> Guest<'a> {
 
         let console = host.share().join(format!("console/guest-{name}.log"));
         let begin = fs::metadata(&console).map_or(0, |metadata| metadata.len() as usize);
+        // Copied first: xl maps the files, and would get each page from the shared folder by itself.
         let folder = format!("/share/{}", offered.path().file_name().unwrap_or_default().display());
         let script = format!(
             "cp {folder}/kernel {kernel} || exit

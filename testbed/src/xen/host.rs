@@ -20,7 +20,7 @@ use super::guest::Guest;
 use crate::qemu::{PROGRAM, Running, escaped};
 
 /// How long dom0 may take to come up.
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a command in dom0 may take unless it is said otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ pub struct Config {
     /// QEMU's name of the processor. It must have AMD's virtualization with nested pages, since Debian's Xen knows no other way, and
     /// must not have SMAP, on which a PV dom0 faults.
     pub processor: String,
-    /// How many processors; more than one run at the same time.
+    /// How many processors; more than one run at the same time, which is slow where this system has other things to do.
     pub processors: u32,
     /// The machine's memory.
     pub memory_mib: u32,
@@ -219,7 +219,13 @@ impl Host {
         Ok(disk)
     }
 
-    /// What Xen, dom0's kernel and QEMU have said, for messages.
+    /// What Xen, dom0's kernel and QEMU have said. What guests write to port 0xE9 is among it, in lines that begin with `(d1)` and so
+    /// on.
+    pub fn console(&self) -> String {
+        self.running().console()
+    }
+
+    /// The same with QEMU's command, for messages.
     pub fn report(&self) -> String {
         self.running().report()
     }
@@ -281,5 +287,31 @@ impl Drop for HostDisk<'_> {
             }
         }
         self.host.disks.lock().expect("nobody panics").attached.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_becomes_a_command_line() {
+        let words = |config: &Config| {
+            let command = config.command(Path::new("/s,hare"), Path::new("/agent"));
+            command.get_args().map(|word| word.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let plain = words(&Config::default());
+        let has = |words: &[String], wanted: &str| words.iter().any(|word| word.contains(wanted));
+        assert!(has(&plain, "tcg,thread=single") && has(&plain, "qemu64,+svm,+npt,+rdrand"), "{plain:?}");
+        assert!(has(&plain, "dom0_mem=512M,max:512M dom0_max_vcpus=1") && has(&plain, "path=/s,,hare,"), "{plain:?}");
+        assert!(!has(&plain, "-netdev"), "{plain:?}");
+
+        let at = "127.0.0.1:8080".parse().unwrap();
+        let forwards = vec![(at, 80), (at, 23)];
+        let config = Config { processors: 2, dom0_processors: 3, forwards, ..Config::default() };
+        let full = words(&config);
+        assert!(has(&full, "tcg,thread=multi") && has(&full, "dom0_max_vcpus=3"), "{full:?}");
+        let forwarded = "restrict=on,hostfwd=tcp:127.0.0.1:8080-10.77.0.2:80,hostfwd=tcp:127.0.0.1:8080-10.77.0.2:23";
+        assert!(has(&full, forwarded), "{full:?}");
     }
 }

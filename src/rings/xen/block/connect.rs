@@ -11,7 +11,7 @@ use super::super::granted::GrantedMemory;
 use super::super::grants::Access;
 use super::super::life::{Connect, Talk};
 use super::super::ring::FrontRing;
-use super::super::xenbus::{Device, State};
+use super::super::xenbus::{Device, State, bad_value};
 use super::super::{Channel, DomainId, XenError};
 use super::DEPTH;
 use crate::rings::{Geometry, MAX_REQUEST_PAGES, PAGE_BYTES};
@@ -46,6 +46,8 @@ pub(super) struct Driver;
 
 impl Connect<Connected> for Driver {
     const NAME: &'static str = "xen-blkfront";
+    // Another disk would not be what is mounted.
+    const RETURNS: bool = false;
 
     fn connect(&self, device: Rc<Device>) -> Talk<Result<Connected, XenError>> {
         Box::pin(connect(device))
@@ -107,13 +109,10 @@ async fn geometry(device: &Device) -> Result<Geometry, XenError> {
     let units = device.offer_number::<u64>("sectors").await?.ok_or_else(|| needed("sectors"))?;
     let sector_bytes = device.offer_number::<u32>("sector-size").await?.unwrap_or(UNIT_BYTES as u32);
     if !sector_bytes.is_power_of_two() || !(UNIT_BYTES as u32..=PAGE_BYTES as u32).contains(&sector_bytes) {
-        return Err(XenError::BadValue {
-            path: format!("sector-size of {}", device.path),
-            value: sector_bytes.to_string(),
-        });
+        return Err(bad_value(&format!("sector-size of {}", device.path), &sector_bytes.to_string()));
     }
     if units > u64::MAX / UNIT_BYTES {
-        return Err(XenError::BadValue { path: format!("sectors of {}", device.path), value: units.to_string() });
+        return Err(bad_value(&format!("sectors of {}", device.path), &units.to_string()));
     }
     let info = device.offer_number::<u32>("info").await?.unwrap_or(0);
     let mode = device.offer("mode").await?;

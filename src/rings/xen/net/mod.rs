@@ -13,7 +13,7 @@ use arrayvec::ArrayVec;
 use super::abi::net::{RX_ENTRY_BYTES, TX_ENTRY_BYTES};
 use super::life::{Connect, Life, Step, Talk};
 use super::ring::FrontRing;
-use super::xenbus::{Device, State};
+use super::xenbus::{Device, State, bad_value};
 use super::{Channel, Xen, XenError};
 use crate::rings::link::LinkEvent;
 use crate::rings::{Capabilities, Full, NetEvent, NetQueue, PagePool, RxFrame, TxFrame};
@@ -65,6 +65,7 @@ struct Driver {
 
 impl Connect<Connected> for Driver {
     const NAME: &'static str = "xen-netfront";
+    const RETURNS: bool = true;
 
     fn connect(&self, device: Rc<Device>) -> Talk<Result<Connected, XenError>> {
         Box::pin(connect(device, self.pool.clone(), self.stats.clone()))
@@ -74,8 +75,7 @@ impl Connect<Connected> for Driver {
 async fn connect(device: Rc<Device>, pool: PagePool, stats: Rc<Stats>) -> Result<Connected, XenError> {
     // A back end of an earlier life has ended, or will.
     device.wait_for(&[State::InitWait]).await?;
-    let mut capabilities = capabilities(&device).await?;
-    let split = device.offers("feature-split-event-channels").await?;
+    let (capabilities, has_two_channels) = capabilities(&device).await?;
     let xen = &device.xen;
     let (tx, rx) = (
         FrontRing::new(xen, device.domain, 1, TX_ENTRY_BYTES)?,
@@ -87,7 +87,7 @@ async fn connect(device: Rc<Device>, pool: PagePool, stats: Rc<Stats>) -> Result
     say("rx-ring-ref", rx.references()[0]);
     let mut channels = ArrayVec::new();
     channels.push(xen.alloc_unbound(device.domain)?);
-    if split {
+    if has_two_channels {
         channels.push(xen.alloc_unbound(device.domain)?);
         say("event-channel-tx", channels[0].port.0);
         say("event-channel-rx", channels[1].port.0);
@@ -112,44 +112,65 @@ async fn connect(device: Rc<Device>, pool: PagePool, stats: Rc<Stats>) -> Result
         State::Connected => {}
         _ => return Err(XenError::Withdrawn),
     }
-    if capabilities.max_slots > 1 {
-        capabilities.max_slots = MAX_SLOTS;
-    }
     Ok(Connected { transmitter, receiver, channels, capabilities })
 }
 
-/// What the interface is, and what its back end can do.
-async fn capabilities(device: &Device) -> Result<Capabilities, XenError> {
+/// What a back end may offer.
+#[derive(Clone, Copy)]
+enum Feature {
+    RxCopy,
+    NoCsumOffload,
+    Ipv6CsumOffload,
+    ScatterGather,
+    GsoTcpv4,
+    GsoTcpv6,
+    SplitEventChannels,
+}
+
+/// The features' names, in their order.
+const FEATURES: [&str; 7] = [
+    "feature-rx-copy",
+    "feature-no-csum-offload",
+    "feature-ipv6-csum-offload",
+    "feature-sg",
+    "feature-gso-tcpv4",
+    "feature-gso-tcpv6",
+    "feature-split-event-channels",
+];
+
+/// What the interface is, and what its back end can do; and whether the rings have an event channel each.
+async fn capabilities(device: &Device) -> Result<(Capabilities, bool), XenError> {
     let node = |name: &str| format!("{}/{name}", device.path);
     let address = device.own("mac").await?.ok_or_else(|| XenError::Missing(node("mac")))?;
-    let hardware_address = hardware_address(&address);
-    let hardware_address = hardware_address.ok_or(XenError::BadValue { path: node("mac"), value: address })?;
+    let hardware_address = hardware_address(&address).ok_or_else(|| bad_value(&node("mac"), &address))?;
     let mtu_bytes = device.own_number::<u16>("mtu").await?.unwrap_or(DEFAULT_MTU_BYTES);
     if mtu_bytes < MIN_MTU_BYTES {
-        return Err(XenError::BadValue { path: node("mtu"), value: mtu_bytes.to_string() });
+        return Err(bad_value(&node("mtu"), &mtu_bytes.to_string()));
     }
-    if !device.offers("feature-rx-copy").await? {
-        return Err(XenError::MissingFeature("feature-rx-copy"));
+    let mut offered = [false; FEATURES.len()];
+    for (offered, name) in offered.iter_mut().zip(FEATURES) {
+        *offered = device.offers(name).await?;
+    }
+    let offers = |feature: Feature| offered[feature as usize];
+    if !offers(Feature::RxCopy) {
+        return Err(XenError::MissingFeature(FEATURES[Feature::RxCopy as usize]));
     }
     // Over IPv4 every back end completes checksums that does not say otherwise; over IPv6 it says so.
-    let checksum =
-        !device.offers("feature-no-csum-offload").await? && device.offers("feature-ipv6-csum-offload").await?;
-    let scatter_gather = device.offers("feature-sg").await?;
-    let segments = checksum && scatter_gather;
-    let tso4 = segments && device.offers("feature-gso-tcpv4").await?;
-    let tso6 = segments && device.offers("feature-gso-tcpv6").await?;
+    let checksum = !offers(Feature::NoCsumOffload) && offers(Feature::Ipv6CsumOffload);
+    let scatter_gather = offers(Feature::ScatterGather);
     // Without further slots a frame is all head.
     let largest = if scatter_gather { mtu_bytes } else { mtu_bytes.min((HEAD_BYTES - ETHERNET_BYTES) as u16) };
-    Ok(Capabilities {
+    let capabilities = Capabilities {
         hardware_address,
         mtu_bytes: largest,
         max_slots: if scatter_gather { MAX_SLOTS } else { 1 },
         max_frame_bytes: MAX_FRAME_BYTES,
         head_bytes: HEAD_BYTES,
         checksum,
-        tso4,
-        tso6,
-    })
+        tso4: checksum && scatter_gather && offers(Feature::GsoTcpv4),
+        tso6: checksum && scatter_gather && offers(Feature::GsoTcpv6),
+    };
+    Ok((capabilities, offers(Feature::SplitEventChannels)))
 }
 
 /// Six hexadecimal bytes with colons between, of a single host.
