@@ -51,8 +51,10 @@ pub fn open(world: &mut World, receive: PagePool, stats: &Rc<Stats>, timeline: &
 fn meet(world: &mut World, stats: &Rc<Stats>) -> Option<Xen> {
     let Platform::Xen(guest) = &mut world.machine.platform else { return None };
     let store = guest.take_store()?;
+    // SAFETY: drivers give up what they have made part of the grant table.
+    let calls = Rc::new(unsafe { guest.calls() });
     // SAFETY: the page is the store's, mapped for ever, and was taken, so nobody else has it. All memory lies at its physical address.
-    Some(unsafe { Xen::new(Rc::new(guest.calls()), store.page, store.port, stats.clone()) })
+    Some(unsafe { Xen::new(calls, store.page, store.port, stats.clone()) })
 }
 
 /// The interfaces and the disks.
