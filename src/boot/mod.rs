@@ -11,6 +11,7 @@ pub mod acpi;
 pub mod calendar;
 pub mod clock;
 pub mod console_ring;
+pub mod control;
 pub mod memory_map;
 pub mod plan;
 pub mod pv_clock;

@@ -4,8 +4,8 @@ use alloc::rc::Rc;
 use core::convert::Infallible;
 use smoltcp::time::Instant;
 
-use super::machine::{Machine, Timer, interrupts};
-use super::xen::Control;
+use super::control::Control;
+use super::machine::{Machine, Platform as MachinePlatform, Timer, interrupts};
 use crate::platform::{Platform, Power};
 use crate::stats::Stats;
 
@@ -13,6 +13,8 @@ use crate::stats::Stats;
 const WALL_CLOCK_RETRY_US: u64 = 5_000;
 /// And how often.
 const WALL_CLOCK_TRIES: u32 = 100;
+/// How long after one that did not fail it is read again, where whoever sets the clock goes on doing so.
+const WALL_CLOCK_INTERVAL_US: u64 = 60_000_000;
 
 /// The machine, with time.
 pub struct World {
@@ -27,17 +29,18 @@ pub struct World {
 
 /// What is known of the wall clock.
 #[derive(Clone, Copy, Debug)]
-enum WallClock {
+struct WallClock {
     /// It was this many seconds since 1970 when our time was 0.
-    Known { start_unix_s: u64 },
-    /// It is read again then, and so often.
-    Unknown { retry_at_us: u64, tries: u32 },
+    start_unix_s: Option<u64>,
+    /// It is read again then, and that may fail so often.
+    read_at_us: u64,
+    tries: u32,
 }
 
 impl World {
     /// The machine with this timer; interrupts are counted in `stats`.
     pub fn new(machine: Machine, timer: Timer, stats: Rc<Stats>) -> Self {
-        let wall_clock = WallClock::Unknown { retry_at_us: 0, tries: WALL_CLOCK_TRIES };
+        let wall_clock = WallClock { start_unix_s: None, read_at_us: 0, tries: WALL_CLOCK_TRIES };
         let mut world = Self { machine, timer, wall_clock, control: None, stats };
         world.read_wall_clock();
         world
@@ -69,15 +72,30 @@ impl World {
     }
 
     fn read_wall_clock(&mut self) {
-        let WallClock::Unknown { retry_at_us, tries: tries @ 1.. } = self.wall_clock else { return };
-        let now_us = self.timer.now_us();
-        if now_us < retry_at_us {
+        let WallClock { read_at_us, tries, .. } = self.wall_clock;
+        // Without a look at the time, which may cost: a PC's clock is read once.
+        if tries == 0 {
             return;
         }
-        self.wall_clock = match self.machine.wall_clock() {
-            Some(unix_s) => WallClock::Known { start_unix_s: unix_s.saturating_sub(now_us / 1_000_000) },
-            None => WallClock::Unknown { retry_at_us: now_us + WALL_CLOCK_RETRY_US, tries: tries - 1 },
-        };
+        let now_us = self.timer.now_us();
+        if now_us < read_at_us {
+            return;
+        }
+        let clock = &mut self.wall_clock;
+        match self.machine.wall_clock() {
+            Some(unix_s) => {
+                clock.start_unix_s = Some(unix_s.saturating_sub(now_us / 1_000_000));
+                clock.read_at_us = now_us + WALL_CLOCK_INTERVAL_US;
+                clock.tries = match self.machine.platform {
+                    MachinePlatform::Pc(_) => 0,
+                    MachinePlatform::Xen(_) => WALL_CLOCK_TRIES,
+                };
+            }
+            None => {
+                clock.read_at_us = now_us + WALL_CLOCK_RETRY_US;
+                clock.tries = tries - 1;
+            }
+        }
     }
 
     /// Sleeps, whatever happens meanwhile.
@@ -98,10 +116,7 @@ impl Platform for World {
     }
 
     fn unix_s(&self) -> u64 {
-        match self.wall_clock {
-            WallClock::Known { start_unix_s } => start_unix_s + self.timer.now_us() / 1_000_000,
-            WallClock::Unknown { .. } => 0,
-        }
+        self.wall_clock.start_unix_s.map_or(0, |start_unix_s| start_unix_s + self.timer.now_us() / 1_000_000)
     }
 
     fn work(&mut self) -> Result<bool, Infallible> {

@@ -10,7 +10,7 @@
 //! | `-g` | address | the router, once for IPv4 and once for IPv6 |
 //! | `-d`, `-e` | address | primary and secondary DNS server |
 //! | `-a` | `MAC/address` | a neighbour that need not be asked for; at most 16 |
-//! | `-b` | number | a disk to mount from; at most 64; without it all are searched |
+//! | `-b` | number | a disk to mount from (virtio: counted from 0, Xen: 51712 is xvda); at most 64; without it all are searched |
 //! | `-x` | number | the disk to which statistics are exported |
 //! | `-h` | | no control directory |
 //! | `-c` | 1 to 1,000,000 | most HTTP connections at once |

@@ -78,7 +78,10 @@ impl Guest {
     }
 
     /// Xen, for drivers.
-    pub fn calls(&self) -> Calls {
+    ///
+    /// # Safety
+    /// Pages that are named in its calls must belong to whoever makes the calls, and be given up for good.
+    pub unsafe fn calls(&self) -> Calls {
         Calls::new()
     }
 }

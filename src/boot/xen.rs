@@ -1,7 +1,5 @@
 //! The devices of a Xen guest, found through the store.
 
-mod control;
-
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::future::Future;
@@ -9,19 +7,18 @@ use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use super::console::say;
+use super::control::Control;
 use super::devices::{Awaited, Connecting, Devices, Disk, Net, describe_disk, describe_net};
 use super::machine::Platform;
 use super::timeline::Timeline;
 use super::vbd_name::VbdName;
 use super::world::World;
-use crate::rings::xen::{DeviceKind, Found, Store, Xen, XenBlk, XenNet, devices};
-use crate::rings::{BlockDevice, NetQueue, PagePool};
+use crate::rings::xen::{DeviceKind, Found, Store, Xen, XenBlk, XenError, XenNet, devices};
+use crate::rings::{BlockDevice, BlockEvent, NetEvent, NetQueue, PagePool};
 use crate::stats::Stats;
 
-pub use control::Control;
-
-/// How long store and back ends are waited for in silence, in microseconds, and how long at all: what comes later still works.
-const PATIENCE_US: u64 = 2_000_000;
+/// How long back ends are waited for in silence, in microseconds, and how long at all: what comes later still works.
+const SILENCE_US: u64 = 2_000_000;
 const LIMIT_US: u64 = 30_000_000;
 
 /// Finds the devices and starts the drivers. The first network interface is ours, and all disks are. Received frames land in pages
@@ -54,12 +51,14 @@ pub fn open(world: &mut World, receive: PagePool, stats: &Rc<Stats>, timeline: &
 fn meet(world: &mut World, stats: &Rc<Stats>) -> Option<Xen> {
     let Platform::Xen(guest) = &mut world.machine.platform else { return None };
     let store = guest.take_store()?;
+    // SAFETY: drivers give up what they have made part of the grant table.
+    let calls = Rc::new(unsafe { guest.calls() });
     // SAFETY: the page is the store's, mapped for ever, and was taken, so nobody else has it. All memory lies at its physical address.
-    Some(unsafe { Xen::new(Rc::new(guest.calls()), store.page, store.port, stats.clone()) })
+    Some(unsafe { Xen::new(calls, store.page, store.port, stats.clone()) })
 }
 
 /// The interfaces and the disks.
-async fn list(store: &Store) -> Result<(Vec<Found>, Vec<Found>), crate::rings::xen::XenError> {
+async fn list(store: &Store) -> Result<(Vec<Found>, Vec<Found>), XenError> {
     Ok((devices(store, DeviceKind::Network).await?, devices(store, DeviceKind::Block).await?))
 }
 
@@ -82,8 +81,8 @@ fn talk<T>(world: &mut World, store: &Store, conversation: impl Future<Output = 
     }
 }
 
-type Interface = (Found, Awaited<XenNet, crate::rings::NetEvent>);
-type Block = (Found, Awaited<XenBlk, crate::rings::BlockEvent>);
+type Interface = (Found, Awaited<XenNet, NetEvent>);
+type Block = (Found, Awaited<XenBlk, BlockEvent>);
 
 /// Begins to connect the first interface.
 fn begin_net(xen: &Xen, found: Vec<Found>, receive: PagePool, stats: &Rc<Stats>) -> Option<Interface> {
@@ -131,11 +130,11 @@ fn connect(
     let mut all: Vec<&mut dyn Connecting> = interfaces.collect();
     let first = all.len();
     all.extend(disks.iter_mut().map(|(_, device)| device as &mut dyn Connecting));
-    let start_us = world.now_us();
-    wait(world, xen.store(), &mut all, first, start_us);
+    let mut patience = Patience::new(world.now_us());
+    wait(world, xen.store(), &mut all, first, &mut patience);
     timeline.mark("vif addition");
     let every = all.len();
-    wait(world, xen.store(), &mut all, every, start_us);
+    wait(world, xen.store(), &mut all, every, &mut patience);
     timeline.mark("vbd open");
 
     let mut devices = Devices::default();
@@ -160,35 +159,46 @@ fn connect(
     devices
 }
 
+/// How long back ends are waited for still.
+struct Patience {
+    limit_us: u64,
+    /// Then it is said that they are waited for; once.
+    tell_at_us: Option<u64>,
+}
+
+impl Patience {
+    fn new(now_us: u64) -> Self {
+        Self { limit_us: now_us + LIMIT_US, tell_at_us: Some(now_us + SILENCE_US) }
+    }
+
+    /// Until when somebody may sleep. `None`: it is over.
+    fn next_us(&mut self, now_us: u64) -> Option<u64> {
+        if self.tell_at_us.is_some_and(|tell_at_us| tell_at_us <= now_us) {
+            self.tell_at_us = None;
+            say!("devices: not all back ends are ready; they are waited for, at most {} s", LIMIT_US / 1_000_000);
+        }
+        (now_us < self.limit_us).then(|| self.tell_at_us.unwrap_or(self.limit_us))
+    }
+}
+
 /// Waits until the first so many of all devices are not on their way any more.
-fn wait(world: &mut World, store: &Store, all: &mut [&mut dyn Connecting], count: usize, start_us: u64) {
-    let mut limit_us = start_us + PATIENCE_US;
+fn wait(world: &mut World, store: &Store, all: &mut [&mut dyn Connecting], count: usize, patience: &mut Patience) {
     loop {
         store.poll();
-        let mut on_their_way = 0;
+        let (mut is_done, mut is_awake) = (true, store.arm());
         for (number, device) in all.iter_mut().enumerate() {
-            if !device.step() && number < count {
-                on_their_way += 1;
+            if !device.step() {
+                is_done &= number >= count;
+                is_awake |= device.arm();
             }
         }
-        if on_their_way == 0 {
+        if is_done {
             return;
-        }
-        // Those that work ask not to sleep until somebody takes what they say.
-        let mut is_awake = store.arm();
-        for device in all.iter_mut() {
-            is_awake |= !device.step() && device.arm();
         }
         if is_awake {
             continue;
         }
-        if world.now_us() >= limit_us {
-            if limit_us == start_us + LIMIT_US {
-                return;
-            }
-            limit_us = start_us + LIMIT_US;
-            say!("devices: waiting for {on_their_way} back ends, for at most {} s", LIMIT_US / 1_000_000);
-        }
-        world.sleep_until_us(limit_us);
+        let Some(until_us) = patience.next_us(world.now_us()) else { return };
+        world.sleep_until_us(until_us);
     }
 }

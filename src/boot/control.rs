@@ -81,3 +81,90 @@ async fn listen(store: Store) -> Result<Power, XenError> {
         return Ok(power);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rings::xen::memory::MemoryXen;
+    use crate::stats::Stats;
+    use alloc::rc::Rc;
+    use alloc::string::String;
+
+    const HOME: &str = "/local/domain/7/";
+
+    struct Toolstack {
+        xen: MemoryXen,
+        control: Control,
+    }
+
+    impl Toolstack {
+        fn new() -> Self {
+            let xen = MemoryXen::new(7);
+            xen.write(&path(SHUTDOWN), "");
+            let store = xen.connect(Rc::new(Stats::default())).store().clone();
+            let mut toolstack = Self { xen, control: Control::new(store) };
+            assert_eq!(toolstack.settle(), None);
+            toolstack
+        }
+
+        /// Lets both sides work until they sleep.
+        fn settle(&mut self) -> Option<Power> {
+            let mut wanted = None;
+            loop {
+                if self.control.poll() {
+                    wanted = self.control.take_wanted();
+                }
+                while self.xen.step() {}
+                if !self.control.arm() && !self.xen.is_due() {
+                    return wanted;
+                }
+            }
+        }
+
+        fn wants(&mut self, what: &str) -> Option<Power> {
+            self.xen.write(&path(SHUTDOWN), what);
+            self.settle()
+        }
+
+        fn value(&self, name: &str) -> Option<String> {
+            self.xen.read(&path(name))
+        }
+    }
+
+    fn path(name: &str) -> String {
+        [HOME, name].concat()
+    }
+
+    #[test]
+    fn wishes_are_acknowledged_and_told_once() {
+        for (what, power) in [("poweroff", Power::Halt), ("halt", Power::Halt), ("reboot", Power::Reboot)] {
+            let mut toolstack = Toolstack::new();
+            for feature in FEATURES {
+                assert_eq!(toolstack.value(&["control/", feature].concat()).as_deref(), Some("1"));
+            }
+            assert_eq!(toolstack.wants(what), Some(power));
+            assert_eq!(toolstack.value(SHUTDOWN).as_deref(), Some(""), "it is acknowledged");
+            assert_eq!(toolstack.wants("reboot"), None, "it ends already");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_and_the_next_wish_is_heard() {
+        let mut toolstack = Toolstack::new();
+        for what in ["suspend", "crash", "Poweroff", "poweroff now"] {
+            assert_eq!(toolstack.wants(what), None);
+            assert_eq!(toolstack.value(SHUTDOWN).as_deref(), Some(what));
+        }
+        toolstack.xen.remove(&path(SHUTDOWN));
+        assert_eq!(toolstack.settle(), None);
+        assert_eq!(toolstack.wants("poweroff"), Some(Power::Halt));
+    }
+
+    #[test]
+    fn a_store_that_breaks_its_rules_is_left_alone() {
+        let mut toolstack = Toolstack::new();
+        toolstack.xen.jump_store(5000);
+        assert_eq!(toolstack.settle(), None);
+        assert!(!toolstack.control.arm(), "nobody stays awake for it");
+    }
+}
