@@ -13,15 +13,18 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The features that make a kernel of the appliance.
 pub const FEATURES: [&str; 3] = ["--no-default-features", "--features", "kernel"];
 
+/// How the kernel is optimized, by the workspace's Cargo.toml.
+const PROFILE: &str = "kernel";
+
 /// Builds `target/minicache.elf` and says how large it is.
 pub fn run() -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--release", "--package", "minicache", "--bin", "minicache-kernel"]);
+    build.args(["build", "--quiet", "--profile", PROFILE, "--package", "minicache", "--bin", "minicache-kernel"]);
     // Its features differ from those of the programs of this host, so it must not share their artefacts.
     let built = target().join("kernel");
     step(build.args(FEATURES).arg("--target-dir").arg(&built))?;
     let elf = target().join("minicache.elf");
-    let from = built.join("release/minicache-kernel");
+    let from = built.join(PROFILE).join("minicache-kernel");
     fs::copy(&from, &elf).with_context(|| format!("{} can't be copied to {}", from.display(), elf.display()))?;
     let bytes = loaded_bytes(&elf)?;
     eprintln!("xtask: {}: {} KiB without debug information", elf.display(), bytes.div_ceil(1024));

@@ -92,14 +92,14 @@ fn transactions_are_all_or_nothing_and_fail_when_somebody_was_quicker() {
     let end = |id, how: &str| hand.ask(XS_TRANSACTION_END, id, format!("{how}\0"));
     let value = || hand.ask(XS_READ, 0, "x\0");
     let id = begin();
-    assert_eq!(hand.ask(XS_WRITE, id, "x\01"), ok(XS_WRITE, "OK\0"));
+    assert_eq!(hand.ask(XS_WRITE, id, "x\x001"), ok(XS_WRITE, "OK\0"));
     assert_eq!((hand.ask(XS_READ, id, "x\0"), value()), (ok(XS_READ, "1"), error("ENOENT")));
     assert_eq!((end(id, "F"), value()), (ok(XS_TRANSACTION_END, "OK\0"), error("ENOENT")));
     let id = begin();
-    hand.ask(XS_WRITE, id, "x\02");
+    hand.ask(XS_WRITE, id, "x\x002");
     assert_eq!((end(id, "T"), value()), (ok(XS_TRANSACTION_END, "OK\0"), ok(XS_READ, "2")));
     let id = begin();
-    hand.ask(XS_WRITE, id, "x\03");
+    hand.ask(XS_WRITE, id, "x\x003");
     hand.xen.write("/local/domain/7/x", "quicker");
     assert_eq!((end(id, "T"), value()), (error("EAGAIN"), ok(XS_READ, "quicker")));
     assert_eq!(end(id, "T"), error("ENOENT"));
@@ -136,7 +136,7 @@ fn it_only_works_when_it_is_told_to_and_wakes_the_guest() {
 fn it_can_be_silent_and_lie() {
     let hand = Hand::new();
     hand.xen.ignore_next(1);
-    hand.send(XS_WRITE, 1, 0, b"x\01");
+    hand.send(XS_WRITE, 1, 0, b"x\x001");
     assert_eq!((hand.messages(), hand.xen.read("/local/domain/7/x").as_deref()), (vec![], Some("1")));
     hand.xen.inject_store(b"garbage?garbage!\0\0\0\0");
     assert_eq!((hand.xen.step(), hand.get()), (true, 20));
