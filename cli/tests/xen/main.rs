@@ -4,6 +4,7 @@
 //! kernel`). What is missing is said, and what needs it is not run. Each test boots a host of its own, which takes some 10 seconds,
 //! and runs several guests there.
 
+mod changes;
 mod configured;
 mod disks;
 mod served;

@@ -156,3 +156,6 @@ impl Drop for Channel {
         self.xen.0.hypervisor.close(self.port);
     }
 }
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

@@ -100,7 +100,12 @@ impl<Q: FromBytes + IntoBytes + Immutable> BackRing<Q> {
     /// As [`BackRing::respond`], but only these bytes of the response; the others are what the request left there.
     pub fn respond_at(&mut self, offset: usize, mut bytes: &[u8]) {
         let open = self.consumed.wrapping_sub(self.produced);
-        assert!(open > 0 && open <= self.entries || self.lied, "a response to no request");
+        let answers = (1..=self.entries).contains(&open);
+        assert!(answers || self.lied, "a response to no request");
+        if !answers {
+            // It would be written over a request that nobody has read.
+            self.pass_over();
+        }
         for (page, start, length) in self.pieces(self.place(self.produced) + offset, bytes.len()) {
             let (now, later) = bytes.split_at(length);
             page.copy_from(start, now);
@@ -130,15 +135,31 @@ impl<Q: FromBytes + IntoBytes + Immutable> BackRing<Q> {
         (1..=self.entries).contains(&ahead)
     }
 
+    /// Whether anybody has ever put anything in.
+    pub fn is_used(&self) -> bool {
+        self.shared().load32(REQ_PROD) != 0 || self.produced != 0
+    }
+
+    /// Whether it has produced what it should not have: then requests may name grants that the front has ended.
+    pub fn has_lied(&self) -> bool {
+        self.lied
+    }
+
     /// From now on responses may be anything.
     pub fn lie(&mut self) -> &mut Self {
         self.lied = true;
         self
     }
 
+    /// Passes over all requests: they are never answered, and what is put in their place is no answer to them.
+    pub fn pass_over(&mut self) -> &mut Self {
+        while self.take().is_some() {}
+        self.lie()
+    }
+
     /// Moves the index behind the responses, with nothing written.
     pub fn jump(&mut self, count: u32) {
-        self.lied = true;
+        self.pass_over();
         self.produced = self.produced.wrapping_add(count);
     }
 }

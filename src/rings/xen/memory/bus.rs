@@ -61,6 +61,8 @@ pub(super) struct Bus {
     removed: bool,
     /// The back end does not run.
     stopped: bool,
+    /// There has been work in the rings that the front names.
+    used: bool,
 }
 
 impl Bus {
@@ -82,6 +84,7 @@ impl Bus {
             leaving: false,
             removed: false,
             stopped: true,
+            used: false,
         };
         bus.write_back("frontend", &bus.front);
         bus.write_back("frontend-id", domain);
@@ -114,11 +117,17 @@ impl Bus {
         !self.removed && !self.stopped
     }
 
-    /// The back end starts. What the front said to another one is nothing to it.
+    /// The back end starts. It follows what the front says already, but for rings in which another one has worked.
     pub fn start(&mut self) {
         self.stopped = false;
-        self.front_change();
+        let names_rings = matches!(self.front_state(), BusState::Initialised | BusState::Connected);
+        self.seen = if self.used && names_rings { self.front_generation() } else { 0 };
         self.switch(BusState::InitWait);
+    }
+
+    /// Whether there has been work in the rings that are given up.
+    pub fn set_used(&mut self, used: bool) {
+        self.used = used;
     }
 
     /// The back end stops, and says so.
@@ -180,7 +189,9 @@ impl Bus {
     /// The front's state if it has been written since the last call.
     pub fn front_change(&mut self) -> Option<BusState> {
         let generation = self.front_generation();
-        (core::mem::replace(&mut self.seen, generation) != generation).then(|| self.front_state())
+        let changed = core::mem::replace(&mut self.seen, generation) != generation;
+        self.used &= !changed;
+        changed.then(|| self.front_state())
     }
 
     /// Whether it closes instead of going to `state`.

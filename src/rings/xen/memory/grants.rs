@@ -1,6 +1,5 @@
 //! The guest's grant table, version 1, as Xen reads and marks it.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -19,7 +18,7 @@ const MAX_FRAMES: usize = 64;
 const ENTRIES: usize = PAGE_BYTES / size_of::<Entry>();
 /// Bits of an address that an entry can say.
 const FRAME_BITS: u32 = 32 + PAGE_BYTES.ilog2();
-/// More than an allocator takes from where the small pieces lie.
+/// More than an allocator takes from where the small pieces lie, as a rule.
 const LARGE_BYTES: usize = 1 << 20;
 
 /// Why a page can't be mapped.
@@ -75,9 +74,10 @@ pub(super) struct Grants {
 impl Grants {
     /// A table without frames, of a guest whose store page lies at `store`.
     pub fn new(store: usize) -> Self {
-        // A process has its small pieces of memory in one place and the large ones in another.
-        let (small, large) = (Box::new(0_u8), vec![0_u8; LARGE_BYTES]);
-        let near = vec![store, &raw const *small as usize, large.as_ptr() as usize];
+        // A process has a heap behind its program, and other pieces of memory far away from it.
+        static PROGRAM: u8 = 0;
+        let large = vec![0_u8; LARGE_BYTES];
+        let near = vec![store, &raw const PROGRAM as usize, large.as_ptr() as usize];
         Self { frames: Vec::new(), max_frames: MAX_FRAMES, in_use: BTreeMap::new(), near }
     }
 
@@ -222,6 +222,8 @@ mod tests {
     #[test]
     fn pages_are_found_by_the_low_bits_of_their_addresses() {
         let (mut grants, memory) = table();
+        // After it has been freed, glibc's allocator takes so much and less from its heaps.
+        drop(SharedMemory::new(16 * LARGE_BYTES));
         for bytes in [PAGE_BYTES, LARGE_BYTES, 16 * LARGE_BYTES] {
             let page = SharedMemory::new(bytes);
             grant(&memory, 8, &page, GTF_PERMIT_ACCESS);
@@ -230,6 +232,15 @@ mod tests {
             mapping.page.copy_from(7, b"seen");
             assert_eq!(page.read8(7), b's');
             grants.unmap(mapping);
+        }
+    }
+
+    #[test]
+    fn an_address_near_the_program_or_far_from_it_is_whole_again() {
+        let (grants, memory) = table();
+        let here = table as *const () as usize & !(PAGE_BYTES - 1);
+        for address in [here, here + (1 << 34), memory.address(0) as usize, memory.address(0) as usize - (1 << 38)] {
+            assert_eq!(grants.address_of((address >> 12) as u32), address);
         }
     }
 

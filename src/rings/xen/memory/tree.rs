@@ -44,13 +44,13 @@ impl Tree {
     }
 
     pub fn write(&mut self, path: &str, value: &[u8]) {
-        if !self.nodes.contains_key(path) {
-            if let Some(parent) = parent(path) {
-                if !self.nodes.contains_key(parent) {
-                    self.write(parent, b"");
-                }
-                self.touch(parent);
+        if !self.nodes.contains_key(path)
+            && let Some(parent) = parent(path)
+        {
+            if !self.nodes.contains_key(parent) {
+                self.write(parent, b"");
             }
+            self.touch(parent);
         }
         self.generation += 1;
         self.nodes.insert(path.to_string(), Node { value: value.to_vec(), generation: self.generation });

@@ -251,6 +251,7 @@ impl MemoryBlkback {
     /// Gives everything of the front's back. Requests on the way are lost.
     fn disconnect(&mut self) {
         let Some(life) = self.life.take() else { return };
+        self.bus.set_used(life.ring.is_used());
         self.bus.machine.events.borrow_mut().unbind(life.events);
         for waiting in core::mem::take(&mut self.waiting) {
             self.release_mappings(waiting.mappings());
@@ -391,16 +392,17 @@ impl MemoryBlkback {
         }
     }
 
-    /// Puts a response into the ring, whatever it says and whether there was a request or not, and wakes the front.
+    /// Puts a response into the ring, whatever it says, and wakes the front. Requests that were not taken are never answered.
     pub fn lie(&mut self, response: Response) {
         if let Some(life) = &mut self.life {
-            life.ring.lie().respond(response);
+            life.ring.pass_over().respond(response);
             life.ring.publish();
             self.notify_anyway();
         }
     }
 
-    /// Moves the index behind the responses on, with nothing written, and wakes the front.
+    /// Moves the index behind the responses on, with nothing written, and wakes the front. Requests that were not taken are never
+    /// answered.
     pub fn jump(&mut self, count: u32) {
         if let Some(life) = &mut self.life {
             life.ring.jump(count);

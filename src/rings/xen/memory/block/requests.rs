@@ -89,7 +89,8 @@ impl MemoryBlkback {
             };
             assert_eq!(self.bus.state(), BusState::Connected, "a request before both sides are connected");
             any = true;
-            let waiting = self.map(request);
+            // By a lie the front may believe that it was answered.
+            let Some(waiting) = self.map(request) else { continue };
             if self.log.len() < MAX_LOGGED {
                 self.log.push(waiting.request);
             }
@@ -101,8 +102,9 @@ impl MemoryBlkback {
         any
     }
 
-    /// Checks a request as blkback does, and maps its pages.
-    fn map(&mut self, request: Request) -> Waiting {
+    /// Checks a request as blkback does, and maps its pages. `None` if a lie of ours has kept it from that.
+    fn map(&mut self, request: Request) -> Option<Waiting> {
+        let has_lied = self.life.as_ref().is_some_and(|life| life.ring.has_lied());
         let (operation, indirect) = match request.operation {
             BLKIF_OP_INDIRECT => {
                 let indirect = IndirectRequest::read_from_bytes(request.as_bytes()).expect("of the same length");
@@ -137,15 +139,21 @@ impl MemoryBlkback {
         let mut grants = self.bus.machine.grants.borrow_mut();
         for segment in segments {
             let writable = operation == DiskOperation::Read;
-            let mapping = grants.map(self.bus.back_domain, segment.gref, writable);
-            let mapping = mapping.unwrap_or_else(|error| panic!("grant {}: {error}", segment.gref));
+            let mapping = match grants.map(self.bus.back_domain, segment.gref, writable) {
+                Ok(mapping) => mapping,
+                Err(_) if has_lied => {
+                    pieces.into_iter().for_each(|piece: Piece| grants.unmap(piece.mapping));
+                    return None;
+                }
+                Err(error) => panic!("grant {}: {error}", segment.gref),
+            };
             assert_eq!(grants.is_read_only(segment.gref), !writable, "grant {} could be written", segment.gref);
             let offset = usize::from(segment.first_sect) * UNIT_BYTES as usize;
             let bytes = usize::from(segment.last_sect - segment.first_sect + 1) * UNIT_BYTES as usize;
             pieces.push(Piece { mapping, offset, bytes });
         }
         let written = if operation == DiskOperation::Write { content(&pieces) } else { Vec::new() };
-        Waiting { id, code: request.operation, request: logged, pieces, written }
+        Some(Waiting { id, code: request.operation, request: logged, pieces, written })
     }
 
     /// The segments that an indirect request's pages describe.

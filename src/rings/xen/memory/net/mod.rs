@@ -306,6 +306,7 @@ impl MemoryNetback {
     /// Gives everything of the front's back.
     fn disconnect(&mut self) {
         let Some(life) = self.life.take() else { return };
+        self.bus.set_used(life.tx.is_used() || life.rx.is_used());
         let mut events = self.bus.machine.events.borrow_mut();
         events.unbind(life.tx_events);
         events.unbind(life.rx_events);
@@ -430,10 +431,10 @@ impl MemoryNetback {
         self.kept.drain(..).for_each(|mapping| grants.unmap(mapping));
     }
 
-    /// Puts a response into the TX ring, whatever it says and whether there was a request or not.
+    /// Puts a response into the TX ring, whatever it says. Frames that were not taken are never answered.
     pub fn lie_tx(&mut self, response: TxResponse) {
         if let Some(life) = &mut self.life {
-            life.tx.lie().respond(response);
+            life.tx.pass_over().respond(response);
         }
     }
 
@@ -445,11 +446,17 @@ impl MemoryNetback {
         true
     }
 
-    /// Moves the indices behind the responses on, with nothing written.
-    pub fn jump(&mut self, tx: u32, rx: u32) {
+    /// Moves the index behind the TX responses on, with nothing written. Frames that were not taken are never answered.
+    pub fn jump_tx(&mut self, count: u32) {
         if let Some(life) = &mut self.life {
-            life.tx.jump(tx);
-            life.rx.jump(rx);
+            life.tx.jump(count);
+        }
+    }
+
+    /// Moves the index behind the RX responses on, with nothing written. Pages that are posted are never filled.
+    pub fn jump_rx(&mut self, count: u32) {
+        if let Some(life) = &mut self.life {
+            life.rx.jump(count);
         }
     }
 }

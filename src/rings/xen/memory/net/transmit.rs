@@ -112,11 +112,23 @@ fn offload(bytes: &[u8], flags: u16, gso: Option<ExtraInfo>, offers: &NetOffers)
 }
 
 impl MemoryNetback {
-    /// The next frame that the front has published, in order.
+    /// The next frame that the front has published, in order. One of which the front believes by a lie that it was answered is
+    /// passed over.
     ///
     /// # Panics
     /// If netback would drop it, or take the front for malicious.
     pub fn take(&mut self) -> Option<GrantedFrame> {
+        loop {
+            let (frame, is_whole) = self.take_one()?;
+            if is_whole {
+                return Some(frame);
+            }
+            self.unmap(frame.number);
+        }
+    }
+
+    /// The next frame, and whether all of it could be mapped.
+    fn take_one(&mut self) -> Option<(GrantedFrame, bool)> {
         let life = self.life.as_mut()?;
         let first = life.tx.take()?;
         let (mut extras, mut gso) = (0, None);
@@ -155,8 +167,11 @@ impl MemoryNetback {
             assert!(length > 0 && offset + length <= PAGE_BYTES, "a slot of {offset}+{length} bytes");
             let known = if index == 0 { NETTXF_CSUM_BLANK | NETTXF_DATA_VALIDATED | NETTXF_EXTRA_INFO } else { 0 };
             assert_eq!(request.flags & !(known | NETTXF_MORE_DATA), 0, "slot {index} has flags {:#x}", request.flags);
-            let mapping = grants.map(self.bus.back_domain, request.gref, false);
-            let mapping = mapping.unwrap_or_else(|error| panic!("slot {index}, grant {}: {error}", request.gref));
+            let mapping = match grants.map(self.bus.back_domain, request.gref, false) {
+                Ok(mapping) => mapping,
+                Err(_) if life.tx.has_lied() => break,
+                Err(error) => panic!("slot {index}, grant {}: {error}", request.gref),
+            };
             assert!(grants.is_read_only(request.gref), "a page to be sent that the back end could write");
             let (now, later) = rest.split_at_mut(length);
             mapping.page.copy_to(offset, now);
@@ -164,11 +179,23 @@ impl MemoryNetback {
             slots.push(Slot { id: request.id, address: mapping.page.address() + offset, bytes: length });
             mappings.push(mapping);
         }
-        let offload = offload(&bytes, first.flags, gso, &offers);
+        let is_whole = slots.len() == requests.len();
+        let offload = if is_whole { offload(&bytes, first.flags, gso, &offers) } else { Offload::None };
         let number = self.next;
         self.next += 1;
         self.taken.insert(number, mappings);
-        Some(GrantedFrame { number, slots, extras, bytes, offload })
+        Some((GrantedFrame { number, slots, extras, bytes, offload }, is_whole))
+    }
+
+    /// Lets go of a frame's pages.
+    fn unmap(&mut self, number: u64) {
+        let mappings = self.taken.remove(&number).expect("it was taken");
+        if self.keeps {
+            self.kept.extend(mappings);
+        } else {
+            let mut grants = self.bus.machine.grants.borrow_mut();
+            mappings.into_iter().for_each(|mapping| grants.unmap(mapping));
+        }
     }
 
     /// Answers a frame: its pages go back to the front. Late and in any order; a frame from before a `down` is just dropped.
@@ -178,7 +205,7 @@ impl MemoryNetback {
 
     /// As [`MemoryNetback::complete`], with this status.
     pub fn complete_with(&mut self, frame: GrantedFrame, status: i16) {
-        let Some(mappings) = self.taken.remove(&frame.number) else { return };
+        let Some(mappings) = self.taken.get(&frame.number) else { return };
         let mut now = Vec::with_capacity(frame.len());
         for (mapping, slot) in mappings.iter().zip(&frame.slots) {
             let start = now.len();
@@ -189,12 +216,7 @@ impl MemoryNetback {
             self.violations += 1;
             debug_assert!(false, "a page was written while it was granted to the back end");
         }
-        if self.keeps {
-            self.kept.extend(mappings);
-        } else {
-            let mut grants = self.bus.machine.grants.borrow_mut();
-            mappings.into_iter().for_each(|mapping| grants.unmap(mapping));
-        }
+        self.unmap(frame.number);
         let Some(life) = &mut self.life else { return };
         // Each slot is answered by itself; which comes first depends on when the last reference to its page went.
         let first = (frame.number % frame.slots.len() as u64) as usize;
