@@ -47,7 +47,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Takes stock, and begins to measure time.
+    /// Takes stock, and begins to measure time. The hypervisor has shown `shown_bytes` of memory, and what is free of that is in `memory`.
     ///
     /// # Safety
     /// To be called once, with interrupts off, the page tables in force and mapping all of `memory`, which must be free.
@@ -55,13 +55,19 @@ impl Machine {
         features: Features,
         hypervisor: Hypervisor,
         mut tables: PageTables,
-        memory: MemoryMap,
+        mut memory: MemoryMap,
+        shown_bytes: u64,
         acpi_root: u64,
     ) -> Result<(Self, Beginning), Unmappable> {
         let (platform, beginning) = match hypervisor {
             Hypervisor::Xen => {
                 // SAFETY: as the caller promises, and Xen says that it runs us.
                 let (guest, clock, alarm) = unsafe { Guest::new(&mut tables) };
+                let mut missing_bytes = guest.missing_bytes(shown_bytes);
+                // Whichever pages are never touched, they are those that are not there.
+                while let Some(left_alone) = memory.take_largest(missing_bytes) {
+                    missing_bytes -= left_alone.bytes();
+                }
                 (Platform::Xen(guest), Beginning::Xen { clock, alarm })
             }
             _ => {

@@ -42,7 +42,7 @@ pub extern "C" fn start(info_address: u32) -> ! {
     }
     // SAFETY: the entry's page tables are in force, and what the hypervisor has written is reserved below.
     let memory = unsafe { BootMemory::new() };
-    let (info, mut map) = match memory_map(&memory, info_address.into()) {
+    let (info, mut map, shown_bytes) = match memory_map(&memory, info_address.into()) {
         Ok(found) => found,
         Err(error) => panic!("{error}"),
     };
@@ -62,7 +62,7 @@ pub extern "C" fn start(info_address: u32) -> ! {
     // SAFETY: they map the image, all memory of the map, and what is read of the hypervisor's.
     unsafe { tables.activate() };
     // SAFETY: this is the first code of all, and runs once; interrupts are off, and the tables map what is free.
-    match unsafe { Machine::new(features, hypervisor, tables, map, info.acpi_root) } {
+    match unsafe { Machine::new(features, hypervisor, tables, map, shown_bytes, info.acpi_root) } {
         Ok((machine, beginning)) => kernel::run(machine, beginning, &line),
         Err(Unmappable) => panic!("the memory for page tables is used up"),
     }
@@ -73,8 +73,8 @@ fn border(symbol: *const u8) -> u64 {
     symbol.addr() as u64
 }
 
-/// Reads the start information, and finds out which memory is ours.
-fn memory_map(memory: &BootMemory, address: u64) -> Result<(StartInfo, MemoryMap), StartInfoError> {
+/// Reads the start information, and finds out which memory is ours, and how much there is in all, in bytes.
+fn memory_map(memory: &BootMemory, address: u64) -> Result<(StartInfo, MemoryMap, u64), StartInfoError> {
     let info = StartInfo::read(memory, address)?;
     let mut map = MemoryMap::default();
     info.memory_map(memory, |region, is_ram| {
@@ -82,6 +82,7 @@ fn memory_map(memory: &BootMemory, address: u64) -> Result<(StartInfo, MemoryMap
             map.add(region);
         }
     })?;
+    let shown_bytes = map.free_bytes();
     // Where entries overlap, the careful one counts.
     info.memory_map(memory, |region, is_ram| {
         if !is_ram {
@@ -91,7 +92,7 @@ fn memory_map(memory: &BootMemory, address: u64) -> Result<(StartInfo, MemoryMap
     map.reserve(Region { start: 0, end: LOW_END });
     map.reserve(Region { start: border(&raw const image_start), end: border(&raw const image_end) });
     info.occupied(memory, address, |region| map.reserve(region));
-    Ok((info, map))
+    Ok((info, map, shown_bytes))
 }
 
 /// The final page tables: the image by its sections, memory, the legacy area.

@@ -3,7 +3,9 @@
 /// Ourselves (`xen.h`).
 pub const DOMID_SELF: u16 = 0x7ff0;
 
-/// Commands and structures of `__HYPERVISOR_memory_op` (`memory.h`).
+/// Commands and structures of `__HYPERVISOR_memory_op` (`memory.h`): how many pages a domain has, by its number.
+pub const XENMEM_CURRENT_RESERVATION: u32 = 3;
+/// Puts a page somewhere.
 pub const XENMEM_ADD_TO_PHYSMAP: u32 = 7;
 /// The page that Xen shares with the domain.
 pub const XENMAPSPACE_SHARED_INFO: u32 = 0;

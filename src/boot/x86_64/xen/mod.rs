@@ -20,6 +20,8 @@ mod shared_info;
 
 use core::ptr::{self, NonNull};
 
+use xen_sys::__HYPERVISOR_memory_op;
+
 use super::interrupts::UPCALL_VECTOR;
 use super::paging::{PAGE_BYTES, PageTables, Rights};
 use crate::boot::memory_map::Region;
@@ -28,7 +30,10 @@ use crate::rings::xen::EventPort;
 pub use events::Calls;
 pub use shared_info::upcall;
 
-use abi::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN};
+use abi::{
+    DOMID_SELF, HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN,
+    XENMEM_CURRENT_RESERVATION,
+};
 use clock::{Alarm, Clock};
 
 /// A page that we share with somebody of the host, and the event channel between us.
@@ -70,6 +75,21 @@ impl Guest {
             Clock::new().unwrap_or_else(|| panic!("Xen says no frequency of the time stamp counter that may be"));
         let alarm = Alarm::new().unwrap_or_else(|error| panic!("Xen has no timer for us: {error}"));
         (Self { store }, clock, alarm)
+    }
+
+    /// How much of the memory that the map shows is not there, in bytes: a domain whose `maxmem` is more than its `memory` is shown all,
+    /// and crashes if it uses more than it has.
+    pub fn missing_bytes(&self, shown_bytes: u64) -> u64 {
+        /// Pages of the domain that are not in the map: those that it shares with the tools.
+        const SPARE_BYTES: u64 = 1 << 20;
+        let mut domain = DOMID_SELF;
+        // SAFETY: the number is the command's structure, and nothing is changed.
+        let pages = unsafe { hypercall::call(__HYPERVISOR_memory_op, XENMEM_CURRENT_RESERVATION, &mut domain) };
+        let missing = |pages: u64| shown_bytes.saturating_sub(pages.saturating_mul(PAGE_BYTES as u64));
+        match pages.map_or(0, missing) {
+            0 => 0,
+            bytes => bytes + SPARE_BYTES,
+        }
     }
 
     /// The way to the store; `None` if there is none, or it was taken.
