@@ -65,6 +65,9 @@ pub trait Connecting {
     /// Goes on. True if it is not on its way any more: it works, or never will.
     fn step(&mut self) -> bool;
 
+    /// True if it works.
+    fn is_up(&self) -> bool;
+
     /// As [`NetQueue::arm`].
     fn arm(&mut self) -> bool;
 }
@@ -73,6 +76,10 @@ impl Connecting for Awaited<XenNet, NetEvent> {
     fn step(&mut self) -> bool {
         self.said = self.said.take().or_else(|| self.device.event());
         self.said.is_some() || !self.device.is_connecting()
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.said, Some(NetEvent::Up(_)))
     }
 
     fn arm(&mut self) -> bool {
@@ -84,6 +91,10 @@ impl Connecting for Awaited<XenBlk, BlockEvent> {
     fn step(&mut self) -> bool {
         self.said = self.said.take().or_else(|| self.device.event());
         self.said.is_some() || !self.device.is_connecting()
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.said, Some(BlockEvent::Up(_)))
     }
 
     fn arm(&mut self) -> bool {

@@ -139,24 +139,31 @@ fn connect(
 
     let mut devices = Devices::default();
     if let Some((found, mut device)) = net {
-        let is_up = device.step();
+        let (is_up, is_on_its_way) = (device.is_up(), !device.step());
         devices.net = Net::Xen(device);
+        let name = format_args!("xen-netfront ({})", found.path);
         match is_up {
-            true => describe_net(format_args!("xen-netfront ({})", found.path), &devices.net.capabilities()),
-            false => say!("network: xen-netfront ({}) does not work yet: its back end is not ready", found.path),
+            true => describe_net(name, &devices.net.capabilities()),
+            false => say!("network: {name} {}", lack(is_on_its_way)),
         }
     }
     for (Found { number, .. }, mut device) in disks {
-        let (name, is_up) = (VbdName(number), device.step());
+        let (is_up, is_on_its_way) = (device.is_up(), !device.step());
         let disk = Disk::Xen(device);
+        let name = VbdName(number);
         match is_up {
             true => describe_disk(format_args!("{number} ({name})"), "xen-blkfront", &disk.geometry()),
-            false => say!("disk {number} ({name}): xen-blkfront does not work yet: its back end is not ready"),
+            false => say!("disk {number} ({name}): xen-blkfront {}", lack(is_on_its_way)),
         }
         devices.disks.push(disk);
         devices.numbers.push(number);
     }
     devices
+}
+
+/// What a device that does not work lacks.
+fn lack(is_on_its_way: bool) -> &'static str {
+    if is_on_its_way { "does not work yet: its back end is not ready" } else { "can't be used" }
 }
 
 /// How long back ends are waited for still.

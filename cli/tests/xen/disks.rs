@@ -6,6 +6,9 @@ use crate::site::Site;
 use crate::volumes::{self, Shape, Writer};
 use crate::world::Xen;
 
+/// More than a store lets a guest have transactions at once.
+const MANY_DISKS: usize = 14;
+
 #[test]
 fn a_guest_mounts_volumes_of_several_disks() {
     let Some(xen) = Xen::boot() else { return };
@@ -29,12 +32,19 @@ fn a_guest_mounts_volumes_of_several_disks() {
     drop(served);
     assert!(std::fs::read(&images[1]).unwrap() == before, "nothing is written that nobody asked for");
 
-    // Two members with independent stripes, and another volume that is not to be mounted.
+    // Two members with independent stripes, and many other volumes that are not to be mounted: all are connected at once.
     let mut images = two_members(&site);
     images.insert(1, site.image());
+    for number in images.len()..MANY_DISKS {
+        images.push(site.path(&format!("copy{number}.img")));
+        std::fs::copy(&images[1], &images[number]).unwrap();
+    }
     let mut domu = xen.domu("two", &images);
     domu.parameters = format!("{address} -b 51712 -b 51744 -P");
     let served = xen.serve(&domu);
+    let connected =
+        served.guest.console().lines().filter(|line| line.contains("blkfront") && line.contains("KiB")).count();
+    served.assert(connected == MANY_DISKS, &format!("{connected} disks are connected"));
     served.compare(&site, &url, 8);
     served.end("halt", State::Halted);
 }

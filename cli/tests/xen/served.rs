@@ -40,6 +40,7 @@ fn a_guest_serves_everything_and_keeps_nothing() {
     served.assert(said.contains(GUEST) && said.contains(GUEST_V6), &said);
 
     large_frames(&served);
+    large_frames_come_in(&served);
     nothing_is_left(&served);
     served.end("halt", State::Halted);
     served.assert(served.guest.console().contains("MiniCache halts"), "it says so");
@@ -76,6 +77,27 @@ fn large_frames(served: &crate::world::Served<'_>) {
     let copied_bytes = served.counter("copied_bytes");
     served.assert(copied_bytes == 0, &format!("{copied_bytes} bytes were copied"));
     served.ask("autosize on");
+}
+
+/// dom0 sends as large ones, with checksums that nobody has completed, where there is much to say: pipelined requests.
+fn large_frames_come_in(served: &crate::world::Served<'_>) {
+    const REQUESTS: usize = 5000;
+    let request = format!("HEAD /noise/1 HTTP/1.1\r\nHost: {GUEST}\r\n\r\n");
+    served.check(served.xen.host.put("/tmp/requests", request.repeat(REQUESTS).as_bytes()));
+    let statistics = format!("/sys/class/net/vif{}.0/statistics", served.guest.domid());
+    let said = served.dom0(&format!(
+        "cd {statistics}; cat tx_packets tx_bytes; \
+         {{ cat /tmp/requests; sleep 2; }} | curl --silent --no-buffer telnet://{GUEST}:80 | grep -c '^HTTP/1.1 200 OK'; cat tx_packets tx_bytes"
+    ));
+    let numbers: Vec<u64> = said.lines().map(|line| line.parse().unwrap()).collect();
+    let [packets, bytes, answers, packets_then, bytes_then] = numbers[..] else { panic!("{said}") };
+    let (packets, bytes) = (packets_then - packets, bytes_then - bytes);
+    println!("pipelined requests: {packets} packets of {} bytes", bytes / packets);
+    served.assert(answers == REQUESTS as u64, &format!("{answers} answers"));
+    // Segments of their own would be more, without the acknowledgements that are counted too.
+    served.assert(packets < bytes / 1514, &format!("{bytes} bytes in {packets} packets"));
+    let bad = served.counter("rx_malformed") + served.counter("rx_bad_checksum") + served.counter("tcp_bad_checksum");
+    served.assert(bad == 0, &format!("{bad} frames made no sense"));
 }
 
 /// After a load, grants and pages are as they were before.

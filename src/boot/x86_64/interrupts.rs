@@ -63,10 +63,10 @@ pub fn initialise() {
         };
         gates[vector] = gate(*handler, stack);
     }
-    let interrupts = gate(interrupt, InterruptStack::Interrupts);
+    let interrupts = gate(interrupt, InterruptStack::Present);
     gates[usize::from(FIRST_VECTOR)..usize::from(END_VECTOR)].fill(interrupts);
-    gates[usize::from(UPCALL_VECTOR)] = gate(xen::upcall, InterruptStack::Interrupts);
-    gates[usize::from(SPURIOUS_VECTOR)] = gate(spurious, InterruptStack::Interrupts);
+    gates[usize::from(UPCALL_VECTOR)] = gate(xen::upcall, InterruptStack::Present);
+    gates[usize::from(SPURIOUS_VECTOR)] = gate(spurious, InterruptStack::Present);
     // SAFETY: nobody else refers to the table.
     unsafe { TABLE.0.get().write(gates) };
     let pointer = TablePointer { limit: size_of::<Table>() as u16 - 1, base: TABLE.0.get().addr() as u64 };

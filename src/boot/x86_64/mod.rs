@@ -4,7 +4,8 @@
 //! Invariants:
 //! - Interrupts are enabled at one instruction only: the halt of [`cpu::halt`]. All other code runs undisturbed.
 //! - All memory and all devices are mapped at their physical addresses.
-//! - Every gate has a stack of its own, since compiled code keeps data below its stack pointer (the red zone).
+//! - Exceptions have stacks of their own, since compiled code keeps data below its stack pointer (the red zone). Interrupts come on the
+//!   main stack, below that.
 
 pub mod memory_functions;
 

@@ -42,23 +42,24 @@ pub static MAIN_STACK: MainStack = Stack::new();
 /// An interruption's stack: a report is formatted on it.
 pub type InterruptionStack = Stack<{ 16 << 10 }>;
 
-/// Which interruptions share a stack; the numbers are those of the task state segment's interrupt stack table.
+/// On which stack an interruption comes; the numbers are those of the task state segment's interrupt stack table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterruptStack {
-    /// Devices and timers.
-    Interrupts = 1,
+    /// The one that is in use: for interrupts of devices and timers, which only come in [`super::cpu::halt`]. A second one, even of the
+    /// same kind and before the first has done anything, finds its place behind it.
+    Present = 0,
     /// Faults of our own.
-    Exceptions = 2,
+    Exceptions = 1,
     /// Non-maskable interrupts, which come at any time.
-    NonMaskable = 3,
+    NonMaskable = 2,
     /// Double faults.
-    DoubleFault = 4,
+    DoubleFault = 3,
     /// Machine checks.
-    MachineCheck = 5,
+    MachineCheck = 4,
 }
 
-/// In the order of [`InterruptStack`].
-pub static INTERRUPTION_STACKS: [InterruptionStack; 5] = [const { Stack::new() }; 5];
+/// In the order of [`InterruptStack`], from its second on.
+pub static INTERRUPTION_STACKS: [InterruptionStack; 4] = [const { Stack::new() }; 4];
 
 /// The segment selector of code: the first descriptor after the null one.
 pub const CODE_SELECTOR: u16 = 8;

@@ -58,6 +58,13 @@ pub enum XenError {
     BadPacket(&'static str),
 }
 
+impl XenError {
+    /// True if another try would end in the same way.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::NoMemory | Self::NoGrants | Self::MissingFeature(_) | Self::StoreBroken(_))
+    }
+}
+
 impl fmt::Display for XenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -30,11 +30,6 @@ impl GrantedMemory {
         Ok(granted)
     }
 
-    /// The numbers of its pages' grants, in order.
-    pub fn references(&self) -> impl Iterator<Item = u32> + '_ {
-        self.grants.iter().map(GrantRef::number)
-    }
-
     /// The number of the grant of the page in which this byte lies.
     pub fn reference_at(&self, offset: usize) -> u32 {
         self.grants[offset / PAGE_BYTES].number()

@@ -106,7 +106,11 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
                     }
                     Some(Err(error)) => {
                         error!("{} ({}): {}", D::NAME, self.path.as_str(), error);
-                        return self.end();
+                        // It may have been taken away again while it was opened.
+                        match D::RETURNS && self.device.is_some() && !error.is_final() {
+                            true => self.reopen(),
+                            false => return self.end(),
+                        }
                     }
                 },
                 Phase::Connecting(talk) => match look(talk) {
@@ -116,8 +120,13 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
                         self.set_phase(Phase::Working(end));
                         return Step::Connected(connected);
                     }
+                    // A back end may end at any time; another one is welcome.
+                    Some(Err(XenError::Withdrawn)) => self.close(),
                     Some(Err(error)) => {
                         self.count_fault(&error);
+                        if error.is_final() {
+                            self.faults = MAX_FAULTS;
+                        }
                         self.close();
                     }
                 },
@@ -135,8 +144,7 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
                     Some(Ok(false)) if D::RETURNS && self.faults < MAX_FAULTS => {
                         warn!("{} ({}): the device was taken away", D::NAME, self.path.as_str());
                         self.link.down();
-                        let talk = Box::pin(Device::reopen(self.xen.clone(), self.path.clone()));
-                        self.set_phase(Phase::Opening(talk));
+                        self.reopen();
                         return Step::Stopped;
                     }
                     Some(_) => return self.end(),
@@ -157,6 +165,12 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
     fn connect(&mut self) {
         let talk = self.driver.connect(self.device().clone());
         self.set_phase(Phase::Connecting(talk));
+    }
+
+    /// Waits for a device that was taken away.
+    fn reopen(&mut self) {
+        let talk = Box::pin(Device::reopen(self.xen.clone(), self.path.clone()));
+        self.set_phase(Phase::Opening(talk));
     }
 
     fn close(&mut self) {

@@ -3,7 +3,6 @@
 //! What the back end writes is its response index and the responses: the index is checked each time it is read, a response is
 //! copied once.
 
-use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -43,15 +42,15 @@ pub(super) struct FrontRing {
 }
 
 impl FrontRing {
-    /// An empty ring over so many pages, granted to `domain`.
+    /// An empty ring over a page, granted to `domain`.
     ///
     /// # Errors
-    /// If there are no entries of the grant table left.
-    pub fn new(xen: &Xen, domain: DomainId, pages: usize, entry_bytes: usize) -> Result<Self, XenError> {
-        let granted = GrantedMemory::new(xen, domain, pages, Access::Write)?;
+    /// As [`GrantedMemory::new`].
+    pub fn new(xen: &Xen, domain: DomainId, entry_bytes: usize) -> Result<Self, XenError> {
+        let granted = GrantedMemory::new(xen, domain, 1, Access::Write)?;
         granted.memory.store32(REQ_EVENT, 1, Ordering::Relaxed);
         granted.memory.store32(RSP_EVENT, 1, Ordering::Relaxed);
-        let entries = entries(pages * PAGE_BYTES, entry_bytes);
+        let entries = entries(PAGE_BYTES, entry_bytes);
         Ok(Self { granted, entries, entry_bytes, produced: 0, published: 0, consumed: 0, seen: 0 })
     }
 
@@ -59,9 +58,9 @@ impl FrontRing {
         &self.granted.memory
     }
 
-    /// The grants of its pages, in order.
-    pub fn references(&self) -> Vec<u32> {
-        self.granted.references().collect()
+    /// The number of its grant.
+    pub fn reference(&self) -> u32 {
+        self.granted.reference_at(0)
     }
 
     /// Entries of the ring.

@@ -61,7 +61,9 @@ struct Client {
     last_id: u32,
     pending: Vec<Pending>,
     watches: Vec<Watched>,
-    /// Messages taken in so far.
+    /// Somebody's transaction is under way. The store allows a domain only a few at once, and there may be many devices.
+    in_transaction: bool,
+    /// Messages taken in so far, and whatever else somebody may wait for.
     progress: u64,
     broken: Option<&'static str>,
 }
@@ -195,6 +197,7 @@ impl Store {
             last_id: 0,
             pending: Vec::new(),
             watches: Vec::new(),
+            in_transaction: false,
             progress: 0,
             broken: None,
         })))
@@ -300,6 +303,7 @@ impl Store {
     /// # Errors
     /// As [`Store::read`].
     pub async fn write_all(&self, folder: &str, nodes: &[(String, String)]) -> Result<(), XenError> {
+        let _turn = self.turn().await;
         let mut tries = 0;
         loop {
             let begun = self.request(XS_TRANSACTION_START, Transaction::default(), folder, &[&[0]]).await?;
@@ -317,6 +321,16 @@ impl Store {
                 result => return result.map(drop),
             }
         }
+    }
+
+    /// Waits until nobody else's transaction is under way.
+    async fn turn(&self) -> Turn<'_> {
+        core::future::poll_fn(|_| match core::mem::replace(&mut self.0.borrow_mut().in_transaction, true) {
+            false => Poll::Ready(()),
+            true => Poll::Pending,
+        })
+        .await;
+        Turn(self)
     }
 
     /// Watches a node and all below it. It fires once at the beginning, too.
@@ -340,6 +354,18 @@ impl core::fmt::Debug for Store {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let client = self.0.borrow();
         write!(f, "Store(event channel {}, {} messages)", client.port, client.progress)
+    }
+}
+
+/// The right to a transaction.
+struct Turn<'a>(&'a Store);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut client = self.0.0.borrow_mut();
+        client.in_transaction = false;
+        // Whoever waits for it may look again.
+        client.progress += 1;
     }
 }
 

@@ -90,8 +90,7 @@ impl Config {
         command.args(["-device", "virtio-scsi-pci,id=scsi"]);
         if !self.forwards.is_empty() {
             // Nothing but what is forwarded: the network has no way out.
-            let network =
-                "user,id=net,net=10.77.0.0/24,host=10.77.0.254,dns=10.77.0.253,dhcpstart=10.77.0.100,restrict=on";
+            let network = "user,id=net,net=10.77.0.0/24,host=10.77.0.254,dns=10.77.0.253,dhcpstart=10.77.0.100,ipv6=off,restrict=on";
             let forward = |(host, port): &(SocketAddrV4, u16)| format!(",hostfwd=tcp:{host}-{GUEST}:{port}");
             command.args(["-netdev", &(network.to_owned() + &self.forwards.iter().map(forward).collect::<String>())]);
             command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);

@@ -22,12 +22,6 @@ const PROTOCOL: &str = "x86_64-abi";
 #[cfg(target_arch = "aarch64")]
 const PROTOCOL: &str = "arm-abi";
 
-/// The ring's pages, as a power of two: 64 requests where the back end takes so many.
-const RING_PAGE_ORDER: u32 = 1;
-
-/// Pages of the largest ring.
-pub(super) const RING_PAGES: usize = 1 << RING_PAGE_ORDER;
-
 /// What there is only while the back end is connected.
 pub(super) struct Connected {
     pub ring: FrontRing,
@@ -69,9 +63,8 @@ async fn connect(device: Rc<Device>) -> Result<Connected, XenError> {
     // A back end of an earlier life has ended, or will.
     device.wait_for(&[State::InitWait]).await?;
     let xen = &device.xen;
-    let order = device.offer_number::<u32>("max-ring-page-order").await?.map(|order| order.min(RING_PAGE_ORDER));
     let segments = device.offer_number::<u32>("feature-max-indirect-segments").await?.unwrap_or(0);
-    let ring = FrontRing::new(xen, device.domain, 1 << order.unwrap_or(0), ENTRY_BYTES)?;
+    let ring = FrontRing::new(xen, device.domain, ENTRY_BYTES)?;
     let indirect = match segments as usize >= MAX_REQUEST_PAGES {
         true => Some(GrantedMemory::new(xen, device.domain, DEPTH, Access::Read)?),
         false => None,
@@ -79,13 +72,7 @@ async fn connect(device: Rc<Device>) -> Result<Connected, XenError> {
     let channel = xen.alloc_unbound(device.domain)?;
     let mut nodes: Vec<(String, String)> = Vec::new();
     let mut say = |name: &str, value: &dyn ToString| nodes.push((name.to_string(), value.to_string()));
-    match (order, &ring.references()[..]) {
-        (Some(order @ 1..), references) => {
-            say("ring-page-order", &order);
-            references.iter().enumerate().for_each(|(page, grant)| say(&format!("ring-ref{page}"), grant));
-        }
-        (_, references) => say("ring-ref", &references[0]),
-    }
+    say("ring-ref", &ring.reference());
     say("event-channel", &channel.port);
     say("protocol", &PROTOCOL);
     // Persistent grants would leave pages that are served writable by the back end.

@@ -77,14 +77,12 @@ async fn connect(device: Rc<Device>, pool: PagePool, stats: Rc<Stats>) -> Result
     device.wait_for(&[State::InitWait]).await?;
     let (capabilities, has_two_channels) = capabilities(&device).await?;
     let xen = &device.xen;
-    let (tx, rx) = (
-        FrontRing::new(xen, device.domain, 1, TX_ENTRY_BYTES)?,
-        FrontRing::new(xen, device.domain, 1, RX_ENTRY_BYTES)?,
-    );
+    let (tx, rx) =
+        (FrontRing::new(xen, device.domain, TX_ENTRY_BYTES)?, FrontRing::new(xen, device.domain, RX_ENTRY_BYTES)?);
     let mut nodes: Vec<(String, String)> = Vec::new();
     let mut say = |name: &str, value: u32| nodes.push((name.to_string(), value.to_string()));
-    say("tx-ring-ref", tx.references()[0]);
-    say("rx-ring-ref", rx.references()[0]);
+    say("tx-ring-ref", tx.reference());
+    say("rx-ring-ref", rx.reference());
     let mut channels = ArrayVec::new();
     channels.push(xen.alloc_unbound(device.domain)?);
     if has_two_channels {
