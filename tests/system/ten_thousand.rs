@@ -107,6 +107,7 @@ fn move_objects<D: Devices>(seed: u64) {
         },
         hosts: vec![1500, 1500, 1280, 1500, 1400, 9000],
         striping,
+        step_delay: Duration::from_micros(rng.u64(50..5000)),
         ..WorldConfig::default()
     };
     let machines = config.hosts.len();

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use fastrand::Rng;
 use minicache::rings::xen::memory::{
     BlkbackConfig, GrantedFrame, MemoryBlkback, MemoryNetback, MemoryXen, NetOffers, NetbackConfig,
 };
@@ -24,6 +25,7 @@ pub struct OnXen {
     netback: MemoryNetback,
     disks: Vec<MemoryBlkback>,
     stats: Rc<Stats>,
+    rng: Rng,
 }
 
 impl Frame for GrantedFrame {
@@ -81,7 +83,7 @@ impl Devices for OnXen {
         let path = |index| format!("device/vbd/{}", FIRST_DISK + DISK_STEP * index);
         let fronts = (0..disks.len() as u32).map(|index| XenBlk::new(&guest, &path(index), setup.stats.clone()));
         let fronts = fronts.collect::<Result<_, _>>().expect("a large grant table");
-        (Self { xen, netback, disks, stats: setup.stats }, net, fronts)
+        (Self { xen, netback, disks, stats: setup.stats, rng: setup.rng }, net, fronts)
     }
 
     fn woken(&self, _: &XenNet, _: &[XenBlk]) -> bool {
@@ -93,11 +95,18 @@ impl Devices for OnXen {
     }
 
     fn step(&mut self) {
-        self.xen.step();
-        self.netback.step();
-        self.disks.iter_mut().for_each(|disk| {
-            disk.step();
-        });
+        // Some are slower than others.
+        if self.rng.bool() {
+            self.xen.step();
+        }
+        if self.rng.bool() {
+            self.netback.step();
+        }
+        for disk in &mut self.disks {
+            if self.rng.bool() {
+                disk.step();
+            }
+        }
     }
 
     fn take(&mut self) -> Option<GrantedFrame> {

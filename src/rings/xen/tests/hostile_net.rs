@@ -16,6 +16,7 @@ use crate::rings::{Family, NetEvent, NetQueue, Offload, RxChecksum};
 
 fn started() -> World {
     let mut world = World::connected(NetbackConfig::default());
+    world.is_slow = true;
     let slices = world.slices(&[400, 400]);
     for _ in 0..2 {
         world.send(&slices, Offload::None).unwrap();
@@ -273,6 +274,7 @@ fn any_mixture_of_work_and_lies_ends_well() {
         let mut rng = Rng::new(seed);
         let offers = NetOffers { split_event_channels: rng.below(2) > 0, ..NetOffers::ALL };
         let mut world = World::connected(NetbackConfig { offers, ..NetbackConfig::default() });
+        world.is_slow = rng.below(2) > 0;
         let mut taken = Vec::new();
         for _ in 0..rng.below(200) {
             let number = rng.next();
