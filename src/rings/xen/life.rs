@@ -105,9 +105,9 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
                         self.connect();
                     }
                     Some(Err(error)) => {
-                        error!("{} ({}): {}", D::NAME, self.path.as_str(), error);
-                        // It may have been taken away again while it was opened.
-                        match D::RETURNS && self.device.is_some() && !error.is_final() {
+                        self.count_fault(&error);
+                        // One that came back may have been taken away again while it was opened.
+                        match D::RETURNS && self.device.is_some() && self.faults < MAX_FAULTS {
                             true => self.reopen(),
                             false => return self.end(),
                         }
@@ -120,8 +120,6 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
                         self.set_phase(Phase::Working(end));
                         return Step::Connected(connected);
                     }
-                    // A back end may end at any time; another one is welcome.
-                    Some(Err(XenError::Withdrawn)) => self.close(),
                     Some(Err(error)) => {
                         self.count_fault(&error);
                         if error.is_final() {
@@ -192,14 +190,7 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
         }
         (self.faults, self.work) = (self.faults + 1, 0);
         let path = self.path.as_str();
-        warn!(
-            "{} ({}): {}: the device is closed (fault {} of {} in a row)",
-            D::NAME,
-            path,
-            error,
-            self.faults,
-            MAX_FAULTS
-        );
+        warn!("{} ({}): {} (fault {} of {} in a row)", D::NAME, path, error, self.faults, MAX_FAULTS);
     }
 
     /// The back end can't be trusted any more.
