@@ -2,7 +2,8 @@
 //! there, or Xen.
 //!
 //! Invariants:
-//! - Interrupts are enabled at one instruction only: the halt of [`cpu::halt`]. All other code runs undisturbed.
+//! - Interrupts are enabled at one instruction only: the halt of [`cpu::halt`], which Xen's guests never get to. All other code runs
+//!   undisturbed.
 //! - All memory and all devices are mapped at their physical addresses.
 //! - Every gate has a stack of its own, since compiled code keeps data below its stack pointer (the red zone).
 
