@@ -22,12 +22,20 @@ pub(super) struct SharedMemory {
 impl SharedMemory {
     /// `bytes` bytes (at least 1).
     pub fn new(bytes: usize) -> Self {
+        Self::try_new(bytes).unwrap_or_else(|| handle_alloc_error(Self::layout(bytes)))
+    }
+
+    /// The same; `None` if there is too little memory.
+    pub fn try_new(bytes: usize) -> Option<Self> {
         assert!(bytes > 0, "memory of no bytes");
-        let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("queues fit the address space");
+        let layout = Self::layout(bytes);
         // SAFETY: the layout's size is not zero.
         let memory = unsafe { alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        Self { base, layout, abandoned: false }
+        Some(Self { base: NonNull::new(memory)?, layout, abandoned: false })
+    }
+
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes, PAGE_BYTES).expect("queues fit the address space")
     }
 
     /// Memory that is there for good, such as a page that a hypervisor has made for us.

@@ -41,6 +41,8 @@ pub enum XenError {
     Withdrawn,
     /// All entries of the grant table are in use.
     NoGrants,
+    /// There is no memory left for rings and what belongs to them.
+    NoMemory,
     /// The back end claims more responses than it got requests.
     IndexJumped,
     /// The back end answered a request that it did not have.
@@ -70,6 +72,7 @@ impl fmt::Display for XenError {
             Self::NoGrants => f.write_str(
                 "the grant table is full: give the domain a larger one (max_grant_frames in xl's configuration)",
             ),
+            Self::NoMemory => f.write_str("there is no memory left for its rings: give the domain more"),
             Self::IndexJumped => f.write_str("the back end claims more responses than there were requests"),
             Self::UnknownId(id) => write!(f, "the back end answered request {id}, which it did not have"),
             Self::OutsidePage { offset, bytes } => {

@@ -19,9 +19,9 @@ impl GrantedMemory {
     /// So many pages for `domain`.
     ///
     /// # Errors
-    /// If there are too few entries of the grant table left.
+    /// If there is too little memory, or too few entries of the grant table are left.
     pub fn new(xen: &Xen, domain: DomainId, pages: usize, access: Access) -> Result<Self, XenError> {
-        let memory = SharedMemory::new(pages * PAGE_BYTES);
+        let memory = SharedMemory::try_new(pages * PAGE_BYTES).ok_or(XenError::NoMemory)?;
         let mut granted = Self { xen: xen.clone(), memory, grants: Vec::with_capacity(pages) };
         for page in 0..pages {
             let address = granted.memory.address(page * PAGE_BYTES) as usize;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::abi::grant::{Entry, GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY, GTF_WRITING, RESERVED};
-use super::{DomainId, HypercallError, Hypervisor};
+use super::{DomainId, Hypervisor, XenError};
 use crate::rings::free_map::FreeMap;
 use crate::rings::shared_memory::SharedMemory;
 use crate::rings::{PAGE_BYTES, Page};
@@ -58,12 +58,13 @@ impl GrantTable {
     /// Makes sure that there are so many more entries than were asked for so far. All memory is allocated here.
     ///
     /// # Errors
-    /// If Xen does not allow the domain such a large table.
-    pub fn reserve(&mut self, hypervisor: &dyn Hypervisor, entries: usize) -> Result<(), HypercallError> {
+    /// If Xen does not allow the domain such a large table, or there is too little memory.
+    pub fn reserve(&mut self, hypervisor: &dyn Hypervisor, entries: usize) -> Result<(), XenError> {
         while self.frames.len() * ENTRIES_PER_FRAME < self.reserved + entries + RESERVED as usize {
-            let frame = SharedMemory::new(PAGE_BYTES);
+            let frame = SharedMemory::try_new(PAGE_BYTES).ok_or(XenError::NoMemory)?;
             let index = self.frames.len();
-            hypervisor.map_grant_frame(index as u32, frame.address(0) as usize)?;
+            let mapped = hypervisor.map_grant_frame(index as u32, frame.address(0) as usize);
+            mapped.map_err(|error| XenError::Hypercall { what: "the grant table can't be made larger", error })?;
             self.frames.push(frame);
             self.free.grow(ENTRIES_PER_FRAME);
             if index == 0 {
@@ -196,7 +197,7 @@ impl Drop for GrantTable {
 mod tests {
     use super::*;
     use crate::rings::PagePool;
-    use crate::rings::xen::EventPort;
+    use crate::rings::xen::{EventPort, HypercallError};
     use core::cell::Cell;
 
     /// A Xen that has a limit to the frames of a grant table.
@@ -223,7 +224,7 @@ mod tests {
         }
     }
 
-    fn table(limit: u32, entries: usize) -> Result<(GrantTable, Rc<Stats>), HypercallError> {
+    fn table(limit: u32, entries: usize) -> Result<(GrantTable, Rc<Stats>), XenError> {
         let stats = Rc::new(Stats::default());
         let mut table = GrantTable::new(stats.clone());
         table.reserve(&Frames { limit, mapped: Cell::new(0) }, entries)?;
@@ -284,8 +285,13 @@ mod tests {
     #[test]
     fn as_many_entries_as_were_asked_for_are_there() {
         const FRAME: usize = ENTRIES_PER_FRAME;
-        assert_eq!(table(0, 1).unwrap_err(), HypercallError(12));
-        assert_eq!(table(1, FRAME).unwrap_err(), HypercallError(12), "the tools have some of them");
+        for (limit, entries) in [(0, 1), (1, FRAME)] {
+            let error = table(limit, entries).unwrap_err();
+            assert!(
+                matches!(error, XenError::Hypercall { error: HypercallError(12), .. }),
+                "the tools have some of them"
+            );
+        }
         let (mut table, _) = table(3, 2 * FRAME).unwrap();
         let mut taken: Vec<u32> = core::iter::from_fn(|| Some(table.grant(0, 0, Access::Read)?.0)).collect();
         taken.sort_unstable();

@@ -78,8 +78,7 @@ impl Xen {
 
     /// Promises a driver so many entries of the grant table.
     fn reserve_grants(&self, entries: usize) -> Result<(), XenError> {
-        let result = self.0.grants.borrow_mut().reserve(&*self.0.hypervisor, entries);
-        result.map_err(|error| XenError::Hypercall { what: "the grant table can't be made larger", error })
+        self.0.grants.borrow_mut().reserve(&*self.0.hypervisor, entries)
     }
 
     /// Gives the promise back.

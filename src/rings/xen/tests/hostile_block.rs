@@ -143,11 +143,11 @@ fn any_mixture_of_work_and_lies_ends_well() {
                 }
                 6..9 => drop(world.back.release(number as usize % 5)),
                 9 => world.back.fail_next(number as u32 % 3),
-                10 if number % 8 == 0 => world.back.lie(Response { id: number % 70, ..Response::default() }),
-                11 if number % 8 == 0 => world.back.jump(number as u32 % 3),
-                12 => world.back.set_keeps_mappings(number % 3 == 0),
+                10 if number.is_multiple_of(8) => world.back.lie(Response { id: number % 70, ..Response::default() }),
+                11 if number.is_multiple_of(8) => world.back.jump(number as u32 % 3),
+                12 => world.back.set_keeps_mappings(number.is_multiple_of(3)),
                 13 => world.back.let_go(),
-                14 if number % 4 == 0 => world.back.up(config().geometry),
+                14 if number.is_multiple_of(4) => world.back.up(config().geometry),
                 _ => {}
             }
             if rng.below(3) == 0 {
