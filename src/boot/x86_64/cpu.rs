@@ -199,16 +199,11 @@ pub fn time_stamp() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// What compiled code may keep below its stack pointer (System V ABI for x86-64, 3.2.2).
-const RED_ZONE_BYTES: usize = 128;
-
 /// Sleeps until an interrupt has been handled; one that is pending already counts.
 pub fn halt() {
-    // SAFETY: the gates are set up before anything calls this, and handlers leave all registers as they were. What they push lies below
-    // the red zone. `sti` takes effect after the next instruction, so no interrupt comes between the two.
-    unsafe {
-        asm!("lea rsp, [rsp - {red_zone}]", "sti", "hlt", "cli", "lea rsp, [rsp + {red_zone}]", red_zone = const RED_ZONE_BYTES)
-    };
+    // SAFETY: the gates and their stacks are set up before anything calls this, and handlers leave all registers as they were.
+    // `sti` takes effect after the next instruction, so no interrupt comes between the two.
+    unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
 /// Stops for good.

@@ -9,17 +9,15 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::apic::LOCAL_APIC_END_OF_INTERRUPT;
+use super::cpu;
 use super::power::fail;
 use super::segments::{CODE_SELECTOR, INTERRUPTION_STACKS, InterruptStack, MAIN_STACK, TablePointer};
-use super::{cpu, xen};
 use crate::boot::console;
 
 /// The first vector that an interrupt may use.
 pub const FIRST_VECTOR: u8 = 32;
 /// The vector behind the last one for devices.
 pub const END_VECTOR: u8 = 128;
-/// The vector of Xen's events.
-pub const UPCALL_VECTOR: u8 = 0xf3;
 /// The vector of interrupts that were withdrawn (Intel SDM volume 3, 11.9).
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 
@@ -36,8 +34,13 @@ unsafe impl Sync for Table {}
 
 static TABLE: Table = Table(UnsafeCell::new([[0; 2]; VECTORS]));
 
-/// How many interrupts came in. The handlers count.
-pub static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
+/// How many interrupts came in.
+static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
+
+/// Counts an end of sleep that was no interrupt, where none are needed for it.
+pub fn count_one() {
+    INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// How many interrupts came in since the start.
 pub fn count() -> u64 {
@@ -63,10 +66,9 @@ pub fn initialise() {
         };
         gates[vector] = gate(*handler, stack);
     }
-    let interrupts = gate(interrupt, InterruptStack::Present);
+    let interrupts = gate(interrupt, InterruptStack::Interrupts);
     gates[usize::from(FIRST_VECTOR)..usize::from(END_VECTOR)].fill(interrupts);
-    gates[usize::from(UPCALL_VECTOR)] = gate(xen::upcall, InterruptStack::Present);
-    gates[usize::from(SPURIOUS_VECTOR)] = gate(spurious, InterruptStack::Present);
+    gates[usize::from(SPURIOUS_VECTOR)] = gate(spurious, InterruptStack::Interrupts);
     // SAFETY: nobody else refers to the table.
     unsafe { TABLE.0.get().write(gates) };
     let pointer = TablePointer { limit: size_of::<Table>() as u16 - 1, base: TABLE.0.get().addr() as u64 };

@@ -62,13 +62,13 @@ impl Machine {
         let (platform, beginning) = match hypervisor {
             Hypervisor::Xen => {
                 // SAFETY: as the caller promises, and Xen says that it runs us.
-                let (guest, clock, alarm) = unsafe { Guest::new(&mut tables) };
+                let (guest, clock) = unsafe { Guest::new(&mut tables) };
                 let mut missing_bytes = guest.missing_bytes(shown_bytes);
                 // Whichever pages are never touched, they are those that are not there.
                 while let Some(left_alone) = memory.take_largest(missing_bytes) {
                     missing_bytes -= left_alone.bytes();
                 }
-                (Platform::Xen(guest), Beginning::Xen { clock, alarm })
+                (Platform::Xen(guest), Beginning::Xen(clock))
             }
             _ => {
                 // SAFETY: as the caller promises; what is not in `memory` may be the firmware's.

@@ -2,10 +2,10 @@
 //! there, or Xen.
 //!
 //! Invariants:
-//! - Interrupts are enabled at one instruction only: the halt of [`cpu::halt`]. All other code runs undisturbed.
+//! - Interrupts are enabled at one instruction only: the halt of [`cpu::halt`], which Xen's guests never get to. All other code runs
+//!   undisturbed.
 //! - All memory and all devices are mapped at their physical addresses.
-//! - Exceptions have stacks of their own, since compiled code keeps data below its stack pointer (the red zone). Interrupts come on the
-//!   main stack, below that.
+//! - Every gate has a stack of its own, since compiled code keeps data below its stack pointer (the red zone).
 
 pub mod memory_functions;
 

@@ -42,24 +42,23 @@ pub static MAIN_STACK: MainStack = Stack::new();
 /// An interruption's stack: a report is formatted on it.
 pub type InterruptionStack = Stack<{ 16 << 10 }>;
 
-/// On which stack an interruption comes; the numbers are those of the task state segment's interrupt stack table.
+/// Which interruptions share a stack; the numbers are those of the task state segment's interrupt stack table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterruptStack {
-    /// The one that is in use: for interrupts of devices and timers, which only come in [`super::cpu::halt`]. A second one, even of the
-    /// same kind and before the first has done anything, finds its place behind it.
-    Present = 0,
+    /// Devices and timers.
+    Interrupts = 1,
     /// Faults of our own.
-    Exceptions = 1,
+    Exceptions = 2,
     /// Non-maskable interrupts, which come at any time.
-    NonMaskable = 2,
+    NonMaskable = 3,
     /// Double faults.
-    DoubleFault = 3,
+    DoubleFault = 4,
     /// Machine checks.
-    MachineCheck = 4,
+    MachineCheck = 5,
 }
 
-/// In the order of [`InterruptStack`], from its second on.
-pub static INTERRUPTION_STACKS: [InterruptionStack; 4] = [const { Stack::new() }; 4];
+/// In the order of [`InterruptStack`].
+pub static INTERRUPTION_STACKS: [InterruptionStack; 5] = [const { Stack::new() }; 5];
 
 /// The segment selector of code: the first descriptor after the null one.
 pub const CODE_SELECTOR: u16 = 8;

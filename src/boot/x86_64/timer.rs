@@ -1,11 +1,11 @@
 //! Monotonic time and sleep: on a PC the time stamp counter, compared with a timer of known frequency, and the local APIC's alarm; on
-//! Xen what Xen says and its own alarm.
+//! Xen what Xen says, and a sleep that ends with an event.
 
 use core::arch::x86_64::__cpuid;
 
 use super::apic::{LocalApic, set_deadline};
 use super::cpu::{self, in8, in32, out8, time_stamp};
-use super::interrupts::FIRST_VECTOR;
+use super::interrupts::{self, FIRST_VECTOR};
 use super::xen;
 use crate::boot::acpi::PmTimer;
 use crate::boot::clock::{Calibration, Clock, Reference, Sample, crystal_frequency, plausible};
@@ -118,12 +118,7 @@ pub enum Beginning {
     /// A calibration under way, from the start of the machine on.
     Compare(Comparison),
     /// Xen tells it.
-    Xen {
-        /// The time.
-        clock: xen::clock::Clock,
-        /// The alarm.
-        alarm: xen::clock::Alarm,
-    },
+    Xen(xen::clock::Clock),
 }
 
 impl Beginning {
@@ -134,18 +129,12 @@ impl Beginning {
 
     /// Ends the first comparison, where there is one.
     pub fn settle(self) -> Timer {
-        let (clock, alarm) = match self {
+        let clock = match self {
             Self::Compare(comparison) => return comparison.settle(),
-            Self::Xen { clock, alarm } => (clock, alarm),
+            Self::Xen(clock) => clock,
         };
         logger::set_clock(Clock::new(clock.start_ticks(), clock.frequency_hz()));
-        Timer {
-            time: Time::Xen(clock),
-            alarm: Alarm::Xen(alarm),
-            refinement: None,
-            refine_at_us: 0,
-            origin: Origin::Said,
-        }
+        Timer { time: Time::Xen(clock), alarm: Alarm::InSleep, refinement: None, refine_at_us: 0, origin: Origin::Said }
     }
 }
 
@@ -252,8 +241,12 @@ enum Time {
 #[derive(Debug)]
 enum Alarm {
     Deadline,
-    Count { apic: LocalApic, apic_hz: u64 },
-    Xen(xen::clock::Alarm),
+    Count {
+        apic: LocalApic,
+        apic_hz: u64,
+    },
+    /// Xen has one in its call to sleep.
+    InSleep,
 }
 
 /// Monotonic time, and sleep.
@@ -326,14 +319,13 @@ impl Timer {
                 apic.start_count(count.try_into().unwrap_or(u32::MAX));
             }
             (Alarm::Count { apic, .. }, ..) => apic.start_count(0),
-            (Alarm::Xen(alarm), Time::Xen(clock), Some(wake_us)) => {
-                // Without an alarm nobody sleeps.
-                if !alarm.set(clock.system_time_ns(wake_us)) {
-                    return;
+            (Alarm::InSleep, time, wake_us) => {
+                if let Time::Xen(clock) = time {
+                    xen::sleep(wake_us.map(|us| clock.system_time_ns(us)));
+                    interrupts::count_one();
                 }
+                return;
             }
-            // One that is still set wakes once more than is needed.
-            (Alarm::Xen(_), ..) => {}
         }
         cpu::halt();
     }

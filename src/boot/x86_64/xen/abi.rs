@@ -28,9 +28,7 @@ pub struct AddToPhysmap {
     pub gpfn: u64,
 }
 
-/// Commands of `__HYPERVISOR_hvm_op` (`hvm/hvm_op.h`).
-pub const HVMOP_SET_PARAM: u32 = 0;
-/// Reads a parameter.
+/// Commands of `__HYPERVISOR_hvm_op` (`hvm/hvm_op.h`): reads a parameter.
 pub const HVMOP_GET_PARAM: u32 = 1;
 
 /// `xen_hvm_param`.
@@ -43,13 +41,11 @@ pub struct HvmParam {
     pub pad: u16,
     /// `HVM_PARAM_*`.
     pub index: u32,
-    /// What it is, or is to be.
+    /// What it is.
     pub value: u64,
 }
 
-/// Parameters (`hvm/params.h`): how events interrupt.
-pub const HVM_PARAM_CALLBACK_IRQ: u32 = 0;
-/// The store's page.
+/// Parameters (`hvm/params.h`): the store's page.
 pub const HVM_PARAM_STORE_PFN: u32 = 1;
 /// The store's event channel.
 pub const HVM_PARAM_STORE_EVTCHN: u32 = 2;
@@ -57,18 +53,3 @@ pub const HVM_PARAM_STORE_EVTCHN: u32 = 2;
 pub const HVM_PARAM_CONSOLE_PFN: u32 = 17;
 /// The console's event channel.
 pub const HVM_PARAM_CONSOLE_EVTCHN: u32 = 18;
-/// Events interrupt by a vector, which is the value's lowest byte. The type is the highest.
-pub const HVM_PARAM_CALLBACK_TYPE_VECTOR: u64 = 2;
-
-/// Commands of `__HYPERVISOR_vcpu_op` (`vcpu.h`): one alarm.
-pub const VCPUOP_SET_SINGLESHOT_TIMER: u32 = 8;
-
-/// `vcpu_set_singleshot_timer`.
-#[derive(Debug)]
-#[repr(C)]
-pub struct VcpuSetSingleshotTimer {
-    /// When, in nanoseconds of Xen's system time. One that has passed comes at once.
-    pub timeout_abs_ns: u64,
-    /// None of them is wanted.
-    pub flags: u32,
-}

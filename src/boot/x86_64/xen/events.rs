@@ -1,34 +1,29 @@
 //! Event channels, and what else the drivers ask of Xen.
+//!
+//! All events stay masked: none interrupts, and while we run none costs more than the bit that Xen sets. Who sleeps has Xen look at
+//! the bits ([`sleep`]), which it does behind the mark that we sleep; so no event is lost between the last look and the sleep.
 
+use core::cell::RefCell;
+
+use arrayvec::ArrayVec;
 use xen_sys::{
-    __HYPERVISOR_event_channel_op, __HYPERVISOR_hvm_op, __HYPERVISOR_memory_op, EVTCHNOP_alloc_unbound,
-    EVTCHNOP_bind_virq, EVTCHNOP_close, EVTCHNOP_send, EVTCHNOP_unmask, evtchn_alloc_unbound, evtchn_bind_virq,
-    evtchn_close, evtchn_send, evtchn_unmask,
+    __HYPERVISOR_event_channel_op, __HYPERVISOR_hvm_op, __HYPERVISOR_memory_op, __HYPERVISOR_sched_op,
+    EVTCHNOP_alloc_unbound, EVTCHNOP_close, EVTCHNOP_send, SCHEDOP_poll, evtchn_alloc_unbound, evtchn_close,
+    evtchn_port_t, evtchn_send, sched_poll,
 };
 
-use super::abi::{
-    AddToPhysmap, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, HVM_PARAM_CALLBACK_TYPE_VECTOR, HVMOP_GET_PARAM, HVMOP_SET_PARAM,
-    HvmParam, XENMAPSPACE_GRANT_TABLE, XENMEM_ADD_TO_PHYSMAP,
-};
+use super::abi::{AddToPhysmap, DOMID_SELF, HVMOP_GET_PARAM, HvmParam, XENMAPSPACE_GRANT_TABLE, XENMEM_ADD_TO_PHYSMAP};
 use super::{hypercall, shared_info};
 use crate::boot::x86_64::paging::PAGE_BYTES;
 use crate::rings::xen::{DomainId, EventPort, HypercallError, Hypervisor};
+
+/// Most channels that Xen looks at (`do_poll`).
+const MAX_PORTS: usize = 128;
 
 /// Asks about event channels.
 fn event_channel_op<T>(command: u32, about: &mut T) -> Result<(), HypercallError> {
     // SAFETY: private to this file, where each structure is its command's; channels are not memory.
     unsafe { hypercall::call(__HYPERVISOR_event_channel_op, command, about) }.map(drop)
-}
-
-/// Lets events interrupt by this vector.
-///
-/// # Errors
-/// If Xen is too old for that.
-pub fn set_upcall_vector(vector: u8) -> Result<(), HypercallError> {
-    let value = HVM_PARAM_CALLBACK_TYPE_VECTOR << 56 | u64::from(vector);
-    let mut param = HvmParam { domid: DOMID_SELF, pad: 0, index: HVM_PARAM_CALLBACK_IRQ, value };
-    // SAFETY: the structure is the command's; the vector's gate is set up, and interrupts are off.
-    unsafe { hypercall::call(__HYPERVISOR_hvm_op, HVMOP_SET_PARAM, &mut param) }.map(drop)
 }
 
 /// A parameter that the domain's builder has left, if it has and it is not 0.
@@ -39,23 +34,36 @@ pub fn param(index: u32) -> Option<u64> {
     Some(param.value).filter(|value| *value != 0)
 }
 
-/// Lets the channel's events come; one that is pending comes at once.
+/// The channels whose events wake us.
+struct Ports(RefCell<ArrayVec<evtchn_port_t, MAX_PORTS>>);
+
+// SAFETY: there is one processor, and no interrupt handler or exception comes here.
+unsafe impl Sync for Ports {}
+
+static PORTS: Ports = Ports(RefCell::new(ArrayVec::new_const()));
+
+/// From now on the channel's events wake us.
 ///
 /// # Errors
-/// If there is no such channel.
-pub fn unmask(port: EventPort) -> Result<(), HypercallError> {
-    event_channel_op(EVTCHNOP_unmask, &mut evtchn_unmask { port: port.0 })
+/// If there are too many.
+pub fn wake_by(EventPort(port): EventPort) -> Result<(), HypercallError> {
+    const ENOSPC: HypercallError = HypercallError(28);
+    PORTS.0.borrow_mut().try_push(port).map_err(|_| ENOSPC)
 }
 
-/// A new event channel on which one of Xen's own events comes. It is not masked.
-///
-/// # Errors
-/// If Xen has no such event.
-pub fn bind_virq(virq: u32) -> Result<EventPort, HypercallError> {
-    let mut bind = evtchn_bind_virq { virq, vcpu: 0, port: 0 };
-    event_channel_op(EVTCHNOP_bind_virq, &mut bind)?;
-    let port = EventPort(bind.port);
-    unmask(port).map(|()| port)
+/// Sleeps until an event of one of the channels is pending, or until this moment of Xen's system time, in nanoseconds. One that is
+/// pending already counts.
+pub fn sleep(until_ns: Option<u64>) {
+    let mut ports = PORTS.0.borrow_mut();
+    let mut poll = sched_poll {
+        ports: ports.as_mut_ptr(),
+        nr_ports: ports.len() as u32,
+        // 0 is never.
+        timeout: until_ns.map_or(0, |ns| ns.max(1)),
+    };
+    // SAFETY: the structure is the command's, and names as many ports as there are. It only fails if one of them is no channel any
+    // more: then nobody sleeps, and whoever used it finds out.
+    let _ = unsafe { hypercall::call(__HYPERVISOR_sched_op, SCHEDOP_poll, &mut poll) };
 }
 
 /// Raises an event for the other side. One that nobody is bound to is lost.
@@ -80,16 +88,12 @@ impl Hypervisor for Calls {
         let mut alloc = evtchn_alloc_unbound { dom: DOMID_SELF, remote_dom: remote, port: 0 };
         event_channel_op(EVTCHNOP_alloc_unbound, &mut alloc)?;
         let port = EventPort(alloc.port);
-        match unmask(port) {
-            Ok(()) => Ok(port),
-            Err(error) => {
-                self.close(port);
-                Err(error)
-            }
-        }
+        wake_by(port).inspect_err(|_| self.close(port))?;
+        Ok(port)
     }
 
     fn close(&self, port: EventPort) {
+        PORTS.0.borrow_mut().retain(|open| *open != port.0);
         // It fails if there is none, which is what is wanted.
         let _ = event_channel_op(EVTCHNOP_close, &mut evtchn_close { port: port.0 });
     }

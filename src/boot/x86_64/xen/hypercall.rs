@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use xen_sys::{__HYPERVISOR_sched_op, __HYPERVISOR_vcpu_op, SCHEDOP_yield};
+use xen_sys::{__HYPERVISOR_sched_op, SCHEDOP_yield};
 
 use crate::rings::xen::HypercallError;
 
@@ -36,8 +36,8 @@ pub fn is_xen() -> bool {
 ///
 /// # Safety
 /// Xen must run us, and what the call reads, writes and changes must be ours to have read, written and changed.
-unsafe fn ask(number: u32, arguments: [u64; 3]) -> Result<u64, HypercallError> {
-    let [first, second, third] = arguments;
+unsafe fn ask(number: u32, arguments: [u64; 2]) -> Result<u64, HypercallError> {
+    let [first, second] = arguments;
     let answer: i64;
     // SAFETY: as the caller promises; the arguments' registers may come back changed, and the flags too.
     unsafe {
@@ -47,7 +47,6 @@ unsafe fn ask(number: u32, arguments: [u64; 3]) -> Result<u64, HypercallError> {
                 inlateout("rax") u64::from(number) => answer,
                 inlateout("rdi") first => _,
                 inlateout("rsi") second => _,
-                inlateout("rdx") third => _,
                 options(nostack)
             ),
             _ => asm!(
@@ -55,7 +54,6 @@ unsafe fn ask(number: u32, arguments: [u64; 3]) -> Result<u64, HypercallError> {
                 inlateout("rax") u64::from(number) => answer,
                 inlateout("rdi") first => _,
                 inlateout("rsi") second => _,
-                inlateout("rdx") third => _,
                 options(nostack)
             ),
         }
@@ -69,21 +67,11 @@ unsafe fn ask(number: u32, arguments: [u64; 3]) -> Result<u64, HypercallError> {
 /// Xen must run us. The structure must be the command's, and what the command changes ours to change.
 pub unsafe fn call<T>(number: u32, command: u32, about: &mut T) -> Result<u64, HypercallError> {
     // SAFETY: as the caller promises; what Xen reads and writes is the structure.
-    unsafe { ask(number, [command.into(), (&raw mut *about).expose_provenance() as u64, 0]) }
-}
-
-/// Asks about our processor.
-///
-/// # Safety
-/// As [`call`].
-pub unsafe fn vcpu_op<T>(command: u32, about: &mut T) -> Result<u64, HypercallError> {
-    const OURS: u64 = 0;
-    // SAFETY: as for `call`.
-    unsafe { ask(__HYPERVISOR_vcpu_op, [command.into(), OURS, (&raw mut *about).expose_provenance() as u64]) }
+    unsafe { ask(number, [command.into(), (&raw mut *about).expose_provenance() as u64]) }
 }
 
 /// Lets others run, if there are any.
 pub fn yield_now() {
     // SAFETY: called where Xen runs us, and the command touches nothing. It can't fail.
-    let _ = unsafe { ask(__HYPERVISOR_sched_op, [SCHEDOP_yield.into(), 0, 0]) };
+    let _ = unsafe { ask(__HYPERVISOR_sched_op, [SCHEDOP_yield.into(), 0]) };
 }

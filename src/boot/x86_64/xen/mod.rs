@@ -5,8 +5,8 @@
 //! | `abi` | what the crate xen-sys lacks of the hypercalls' structures |
 //! | `hypercall` | the instruction |
 //! | `shared_info` | pending events, time and wall clock in the page shared with Xen |
-//! | `events` | event channels, parameters, and Xen as the drivers see it |
-//! | `clock` | time and the alarm |
+//! | `events` | event channels, sleep, parameters, and Xen as the drivers see it |
+//! | `clock` | time |
 //! | `console` | the console's ring, and Xen's log |
 //! | `power` | the end |
 
@@ -22,19 +22,17 @@ use core::ptr::{self, NonNull};
 
 use xen_sys::__HYPERVISOR_memory_op;
 
-use super::interrupts::UPCALL_VECTOR;
 use super::paging::{PAGE_BYTES, PageTables, Rights};
 use crate::boot::memory_map::Region;
 use crate::rings::xen::EventPort;
 
-pub use events::Calls;
-pub use shared_info::upcall;
+pub use events::{Calls, sleep};
 
 use abi::{
     DOMID_SELF, HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN,
     XENMEM_CURRENT_RESERVATION,
 };
-use clock::{Alarm, Clock};
+use clock::Clock;
 
 /// A page that we share with somebody of the host, and the event channel between us.
 #[derive(Debug)]
@@ -53,28 +51,23 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Meets Xen: the shared page, interrupts by events, the console, the store, time.
+    /// Meets Xen: the shared page, the console, the store, time.
     ///
     /// # Safety
     /// To be called once, where Xen runs us, with interrupts off and the page tables in force.
-    pub unsafe fn new(tables: &mut PageTables) -> (Self, Clock, Alarm) {
+    pub unsafe fn new(tables: &mut PageTables) -> (Self, Clock) {
         if let Err(error) = shared_info::map() {
             panic!("Xen refuses its shared page ({error}): boot this ELF as a PVH guest");
-        }
-        if let Err(error) = events::set_upcall_vector(UPCALL_VECTOR) {
-            panic!("Xen can't interrupt by a vector ({error}): use Xen 4.0 or newer");
         }
         if let Some(console) = shared_page(tables, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_CONSOLE_EVTCHN) {
             // SAFETY: Xen says that the page is the console's, and gives it to us alone.
             unsafe { console::attach(console.page, console.port) };
         }
-        // Events before its driver looks are none of its own.
         let store = shared_page(tables, HVM_PARAM_STORE_PFN, HVM_PARAM_STORE_EVTCHN)
-            .filter(|store| events::unmask(store.port).is_ok());
+            .filter(|store| events::wake_by(store.port).is_ok());
         let clock =
             Clock::new().unwrap_or_else(|| panic!("Xen says no frequency of the time stamp counter that may be"));
-        let alarm = Alarm::new().unwrap_or_else(|error| panic!("Xen has no timer for us: {error}"));
-        (Self { store }, clock, alarm)
+        (Self { store }, clock)
     }
 
     /// How much of the memory that the map shows is not there, in bytes: a domain whose `maxmem` is more than its `memory` is shown all,

@@ -1,24 +1,14 @@
 //! The page that Xen shares with us (`shared_info` of `xen.h`): pending events, time, the wall clock.
-//!
-//! # How no event is lost
-//! Xen sets an event's pending bit; if that was clear and the event is not masked, the bit of its word in `evtchn_pending_sel`; if
-//! that was clear, `evtchn_upcall_pending`; and as long as this is set we are interrupted. [`upcall`] clears the last one, then the
-//! word before it, and tells nobody which event it was: the halt is over, and whoever waits looks. An event that comes between the
-//! two is seen for that. From then on each event whose pending bit is clear sets all three again, and the next halt ends at once.
-//! (The other way round, an event could set the word alone, and none would ever interrupt again.)
 
-use core::arch::naked_asm;
 use core::cell::UnsafeCell;
-use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-use xen_sys::{__HYPERVISOR_memory_op, shared_info, vcpu_info};
+use xen_sys::{__HYPERVISOR_memory_op, shared_info};
 
 use super::abi::{AddToPhysmap, DOMID_SELF, XENMAPSPACE_SHARED_INFO, XENMEM_ADD_TO_PHYSMAP};
 use super::hypercall;
 use crate::boot::pv_clock::{TimeInfo, read_consistently};
 use crate::boot::x86_64::cpu::time_stamp;
-use crate::boot::x86_64::interrupts::INTERRUPTS;
 use crate::boot::x86_64::paging::PAGE_BYTES;
 use crate::rings::xen::{EventPort, HypercallError};
 
@@ -41,7 +31,7 @@ fn shared() -> *mut shared_info {
     PAGE.0.get().cast()
 }
 
-/// Has Xen put the page in its place. All events are masked then. To be called once, before anything else here.
+/// Has Xen put the page in its place. All events are masked from then on. To be called once, before anything else here.
 ///
 /// # Errors
 /// If Xen refuses.
@@ -80,14 +70,13 @@ fn bits(which: Bits, word: u32) -> &'static AtomicU64 {
     }
 }
 
-/// Takes note of an event: the next one wakes again. True if there was one. What was written before it came is seen afterwards.
-pub fn acknowledge(EventPort(port): EventPort) -> bool {
-    if port >= EVENTS {
-        return false;
+/// Takes note of an event: the next one wakes again. What was written before it came is seen afterwards.
+pub fn acknowledge(EventPort(port): EventPort) {
+    if port < EVENTS {
+        let bit = 1 << (port % WORD_BITS);
+        // A whole barrier too: nothing is looked at before the bit is clear.
+        bits(Bits::Pending, port / WORD_BITS).fetch_and(!bit, Ordering::SeqCst);
     }
-    let bit = 1 << (port % WORD_BITS);
-    // A whole barrier too: nothing is looked at before the bit is clear.
-    bits(Bits::Pending, port / WORD_BITS).fetch_and(!bit, Ordering::SeqCst) & bit != 0
 }
 
 /// What Xen says of the time stamp counter, and the counter then. `None` if it makes no sense.
@@ -143,26 +132,4 @@ unsafe fn version(place: *const u32) -> u32 {
     let version = unsafe { place.read_volatile() };
     fence(Ordering::SeqCst);
     version
-}
-
-/// Events have come: counted. Xen interrupts us as long as it finds `evtchn_upcall_pending`, and no interrupt controller has a part
-/// in it. The exchange is a whole barrier: what is read afterwards is read after the words are clear.
-///
-/// # Safety
-/// It is an interrupt's handler, and can't be called.
-#[unsafe(naked)]
-pub unsafe extern "C" fn upcall() {
-    naked_asm!(
-        "inc qword ptr [{count}]",
-        "push rax",
-        "xor eax, eax",
-        "mov byte ptr [{page} + {upcall_pending}], al",
-        "xchg qword ptr [{page} + {pending_sel}], rax",
-        "pop rax",
-        "iretq",
-        count = sym INTERRUPTS,
-        page = sym PAGE,
-        upcall_pending = const offset_of!(shared_info, vcpu_info) + offset_of!(vcpu_info, evtchn_upcall_pending),
-        pending_sel = const offset_of!(shared_info, vcpu_info) + offset_of!(vcpu_info, evtchn_pending_sel),
-    )
 }
