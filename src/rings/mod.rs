@@ -12,6 +12,7 @@
 //! - Every index, length and identifier that the other side writes is copied once and checked before use.
 
 mod block_device;
+mod block_queue;
 mod frame;
 mod free_map;
 mod head_page;

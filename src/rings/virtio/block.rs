@@ -4,21 +4,20 @@
 //! (`seg_max`; one, if it does not say).
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec;
-use arrayvec::ArrayVec;
 
 use super::features::{BLK_BLK_SIZE, BLK_FLUSH, BLK_RO, BLK_SEG_MAX, BLK_SIZE_MAX};
 use super::life::Life;
 use super::queue::{Buffer, MAX_ENTRIES, SplitQueue};
 use super::transport::Transport;
 use super::{AnyTransport, DeviceKind, VirtioError};
+use crate::rings::block_queue::BlockQueue;
 use crate::rings::link::LinkEvent;
 use crate::rings::shared_memory::SharedMemory;
 use crate::rings::{
     BlockCompletion, BlockDevice, BlockError, BlockEvent, BlockOperation, BlockRequest, Geometry, MAX_REQUEST_PAGES,
-    PAGE_BYTES, PageVec,
+    PAGE_BYTES,
 };
 use crate::stats::Stats;
 
@@ -43,7 +42,6 @@ const TYPE_FLUSH: u64 = 4;
 
 /// Status bytes (§5.2.6), and one that no device writes.
 const STATUS_OK: u8 = 0;
-const STATUS_IOERR: u8 = 1;
 const STATUS_UNSUPP: u8 = 2;
 const STATUS_NONE: u8 = 0xff;
 
@@ -60,28 +58,9 @@ const MAX_BUFFERS: usize = MAX_REQUEST_PAGES + 2;
 /// The only queue used (§5.2.2).
 const QUEUE: u16 = 0;
 
-/// A request of ours on its way.
-#[derive(Debug)]
-struct Running {
-    operation: BlockOperation,
-    pages: PageVec,
-    token: u64,
-    /// First unit on the disk.
-    unit: u64,
-    /// Bytes to be read or written: the pages, up to the end of the disk.
-    bytes: usize,
-    /// How many of them have been asked for.
-    issued_bytes: usize,
-    /// Everything has been asked for.
-    issued: bool,
-    /// Device requests on their way.
-    parts: u16,
-    error: Option<BlockError>,
-}
-
 /// A device request on its way, by its id.
 #[derive(Clone, Copy, Debug, Default)]
-struct Part {
+struct Asked {
     slot: u8,
     /// Bytes that the device has to write, the status byte included.
     written_bytes: u32,
@@ -97,12 +76,8 @@ pub struct VirtioBlk<T: Transport = AnyTransport> {
     segments: usize,
     queue: SplitQueue,
     places: SharedMemory,
-    parts: Box<[Part]>,
-    slots: Box<[Option<Running>]>,
-    free: ArrayVec<u8, DEPTH>,
-    /// Slots with something to be asked for still, oldest first.
-    unissued: VecDeque<u8>,
-    finished: VecDeque<BlockCompletion>,
+    asked: Box<[Asked]>,
+    requests: BlockQueue<DEPTH>,
 }
 
 impl<T: Transport> VirtioBlk<T> {
@@ -121,11 +96,8 @@ impl<T: Transport> VirtioBlk<T> {
             segments: 1,
             queue: SplitQueue::new(QUEUE, MAX_BUFFERS),
             places: SharedMemory::new(PLACE_BYTES * usize::from(MAX_ENTRIES)),
-            parts: vec![Part::default(); MAX_ENTRIES.into()].into_boxed_slice(),
-            slots: (0..DEPTH).map(|_| None).collect(),
-            free: (0..DEPTH as u8).rev().collect(),
-            unissued: VecDeque::with_capacity(DEPTH),
-            finished: VecDeque::with_capacity(DEPTH),
+            asked: vec![Asked::default(); MAX_ENTRIES.into()].into_boxed_slice(),
+            requests: BlockQueue::new(),
         };
         disk.start()?;
         Ok(disk)
@@ -153,23 +125,12 @@ impl<T: Transport> VirtioBlk<T> {
     /// Goes on with a reset, and with the life after it.
     fn recover(&mut self) {
         if self.life.has_stopped() {
-            self.take_back();
+            self.requests.take_back();
         }
         if self.life.wants_start()
             && let Err(error) = self.start()
         {
             self.life.give_up(Some(error));
-        }
-    }
-
-    /// Completes everything in flight, on a device that has been reset.
-    fn take_back(&mut self) {
-        self.unissued.clear();
-        for slot in 0..DEPTH as u8 {
-            if let Some(running) = &mut self.slots[usize::from(slot)] {
-                running.error = Some(BlockError::Down);
-                self.finish(slot);
-            }
         }
     }
 
@@ -184,93 +145,65 @@ impl<T: Transport> VirtioBlk<T> {
 
     /// Asks the device for what has not been asked for, as far as there is room.
     fn issue(&mut self) {
-        while let Some(&slot) = self.unissued.front() {
-            while self.issue_part(slot) {}
-            if self.slots[usize::from(slot)].as_ref().is_some_and(|running| !running.issued) {
-                return;
-            }
-            self.unissued.pop_front();
-        }
-    }
-
-    /// One more device request for a request of ours. False if that is all, or there is no room.
-    fn issue_part(&mut self, slot: u8) -> bool {
-        let Some(running) = self.slots[usize::from(slot)].as_mut().filter(|running| !running.issued) else {
-            return false;
-        };
-        let first_page = running.issued_bytes / PAGE_BYTES;
-        let bytes = (running.bytes - running.issued_bytes).min(self.segments * PAGE_BYTES);
-        let pages = bytes.div_ceil(PAGE_BYTES);
-        let Some(id) = self.queue.room_for(pages + 2) else { return false };
-        let place = usize::from(id) * PLACE_BYTES;
-        let (kind, writable) = match running.operation {
-            BlockOperation::Read => (TYPE_IN, true),
-            BlockOperation::Write => (TYPE_OUT, false),
-            BlockOperation::Flush => (TYPE_FLUSH, false),
-        };
-        self.places.write64(place, kind);
-        self.places.write64(place + 8, running.unit + running.issued_bytes as u64 / UNIT_BYTES);
-        self.places.write8(place + HEADER_BYTES, STATUS_NONE);
-        let header = Buffer { address: self.places.address(place), bytes: HEADER_BYTES as u32, writable: false };
-        let status = Buffer { address: self.places.address(place + HEADER_BYTES), bytes: 1, writable: true };
-        let list = (0..pages + 2).map(|at| match at.checked_sub(1) {
-            None => header,
-            Some(at) if at == pages => status,
-            Some(at) => {
-                let bytes = (bytes - at * PAGE_BYTES).min(PAGE_BYTES) as u32;
-                Buffer { address: running.pages[first_page + at].address() as u64, bytes, writable }
-            }
+        let Self { queue, places, asked, requests, segments, .. } = self;
+        requests.issue(*segments, |part| {
+            let pages = part.pages.len();
+            let Some(id) = queue.room_for(pages + 2) else { return false };
+            let place = usize::from(id) * PLACE_BYTES;
+            let (kind, writable) = match part.operation {
+                BlockOperation::Read => (TYPE_IN, true),
+                BlockOperation::Write => (TYPE_OUT, false),
+                BlockOperation::Flush => (TYPE_FLUSH, false),
+            };
+            places.write64(place, kind);
+            places.write64(place + 8, part.start / UNIT_BYTES);
+            places.write8(place + HEADER_BYTES, STATUS_NONE);
+            let header = Buffer { address: places.address(place), bytes: HEADER_BYTES as u32, writable: false };
+            let status = Buffer { address: places.address(place + HEADER_BYTES), bytes: 1, writable: true };
+            let list = (0..pages + 2).map(|at| match at.checked_sub(1) {
+                None => header,
+                Some(at) if at == pages => status,
+                Some(at) => {
+                    let address = part.pages[at].address() as u64;
+                    Buffer { address, bytes: part.page_bytes(at) as u32, writable }
+                }
+            });
+            let added = queue.add(list);
+            debug_assert_eq!(added, id);
+            let written_bytes = 1 + if writable { part.bytes as u32 } else { 0 };
+            asked[usize::from(id)] = Asked { slot: part.slot, written_bytes };
+            true
         });
-        let added = self.queue.add(list);
-        debug_assert_eq!(added, id);
-        let written_bytes = 1 + if writable { bytes as u32 } else { 0 };
-        self.parts[usize::from(id)] = Part { slot, written_bytes };
-        running.issued_bytes += bytes;
-        running.issued = running.issued_bytes == running.bytes;
-        running.parts += 1;
-        true
     }
 
     /// Takes the device's answers.
     fn collect(&mut self) -> Result<(), VirtioError> {
         while let Some(used) = self.queue.pop()? {
-            let Part { slot, written_bytes } = self.parts[usize::from(used.id)];
+            let Asked { slot, written_bytes } = self.asked[usize::from(used.id)];
             let status = self.places.read8(usize::from(used.id) * PLACE_BYTES + HEADER_BYTES);
-            let running = self.slots[usize::from(slot)].as_mut().expect("a part in the device's hands has a request");
-            let error = match status {
-                // Legacy devices may get the length wrong (§2.7.8.1); others have not written all that was asked for.
-                STATUS_OK if used.bytes < written_bytes && !self.life.transport.is_legacy() => Some(BlockError::Failed),
-                STATUS_OK => None,
-                STATUS_UNSUPP => Some(BlockError::Unsupported),
-                STATUS_IOERR => Some(BlockError::Failed),
-                _ => Some(BlockError::Failed),
-            };
-            running.error = running.error.or(error);
-            running.parts -= 1;
             self.life.count_work(1);
-            // What has not been asked for yet is not worth it any more after an error.
-            let done = running.parts == 0 && (running.issued || running.error.is_some());
-            if done {
-                self.unissued.retain(|unissued| *unissued != slot);
-                self.finish(slot);
-            }
+            self.requests.answered(
+                slot,
+                match status {
+                    // Legacy devices may get the length wrong (§2.7.8.1); others have not written all that was asked for.
+                    STATUS_OK if used.bytes < written_bytes && !self.life.transport.is_legacy() => {
+                        Err(BlockError::Failed)
+                    }
+                    STATUS_OK => Ok(()),
+                    STATUS_UNSUPP => Err(BlockError::Unsupported),
+                    _ => Err(BlockError::Failed),
+                },
+            );
         }
         Ok(())
     }
 
-    fn finish(&mut self, slot: u8) {
-        let Some(running) = self.slots[usize::from(slot)].take() else { return };
-        let result = running.error.map_or(Ok(()), Err);
-        self.finished.push_back(BlockCompletion { token: running.token, pages: running.pages, result });
-        self.free.push(slot);
-    }
-
-    /// First unit and bytes of a request that fits the disk; `None` if there is nothing to do for it.
+    /// First byte and bytes of a request that fits the disk; `None` if there is nothing to do for it.
     fn prepare(&self, request: &mut BlockRequest) -> Result<Option<(u64, usize)>, BlockError> {
         let (start, bytes) = request.prepare(&self.geometry)?;
         // Without a cache every write that has completed is durable.
         let is_done = request.operation == BlockOperation::Flush && self.features & BLK_FLUSH == 0;
-        Ok((!is_done).then_some((start / UNIT_BYTES, bytes)))
+        Ok((!is_done).then_some((start, bytes)))
     }
 }
 
@@ -313,24 +246,11 @@ impl<T: Transport> BlockDevice for VirtioBlk<T> {
     }
 
     fn submit(&mut self, mut request: BlockRequest) -> Result<(), BlockRequest> {
-        // A slot is a place among the finished ones, too.
-        if !self.life.is_up() || self.free.len() <= self.finished.len() {
+        if !self.life.is_up() || !self.requests.has_room() {
             return Err(request);
         }
         let prepared = self.prepare(&mut request);
-        let BlockRequest { operation, pages, token, .. } = request;
-        let (unit, bytes) = match prepared {
-            Ok(Some(place)) => place,
-            Ok(None) | Err(_) => {
-                self.finished.push_back(BlockCompletion { token, pages, result: prepared.map(|_| ()) });
-                return Ok(());
-            }
-        };
-        let running =
-            Running { operation, pages, token, unit, bytes, issued_bytes: 0, issued: false, parts: 0, error: None };
-        let slot = self.free.pop().expect("one is free");
-        self.slots[usize::from(slot)] = Some(running);
-        self.unissued.push_back(slot);
+        self.requests.accept(request, prepared);
         self.issue();
         Ok(())
     }
@@ -351,12 +271,7 @@ impl<T: Transport> BlockDevice for VirtioBlk<T> {
                 Err(error) => self.life.fault(error),
             }
         }
-        let mut count = 0;
-        while let Some(completion) = self.finished.pop_front() {
-            sink(completion);
-            count += 1;
-        }
-        count
+        self.requests.complete(sink)
     }
 
     fn arm(&mut self) -> bool {
@@ -364,7 +279,7 @@ impl<T: Transport> BlockDevice for VirtioBlk<T> {
             self.look_at_geometry();
         }
         let answered = self.life.is_running() && self.queue.arm(0);
-        answered || !self.finished.is_empty() || self.life.is_due()
+        answered || self.requests.has_finished() || self.life.is_due()
     }
 }
 
@@ -374,7 +289,7 @@ impl<T: Transport> Drop for VirtioBlk<T> {
             // It may still use its memory, so nobody else ever does.
             self.queue.abandon();
             self.places.abandon();
-            core::mem::forget(core::mem::take(&mut self.slots));
+            self.requests.abandon();
         }
     }
 }

@@ -6,7 +6,6 @@
 mod connect;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::string::ToString;
 use arrayvec::ArrayVec;
@@ -17,11 +16,12 @@ use super::abi::block::{
 };
 use super::grants::Access;
 use super::life::{Life, Step};
-use super::{GrantRef, Xen, XenError};
+use super::{DomainId, GrantRef, Xen, XenError};
+use crate::rings::block_queue::{BlockQueue, Part};
 use crate::rings::link::LinkEvent;
 use crate::rings::{
     BlockCompletion, BlockDevice, BlockError, BlockEvent, BlockOperation, BlockRequest, Geometry, MAX_REQUEST_PAGES,
-    PAGE_BYTES, PageVec,
+    PAGE_BYTES,
 };
 use crate::stats::Stats;
 use connect::{Connected, Driver};
@@ -32,28 +32,9 @@ const DEPTH: usize = 32;
 /// Entries of the grant table that a disk takes: the ring, the indirect pages, and the pages of all requests.
 const GRANTS: usize = 1 + DEPTH + DEPTH * MAX_REQUEST_PAGES;
 
-/// A request of ours on its way.
-#[derive(Debug)]
-struct Running {
-    operation: BlockOperation,
-    pages: PageVec,
-    token: u64,
-    /// First unit on the disk.
-    unit: u64,
-    /// Bytes to be read or written: the pages, up to the end of the disk.
-    bytes: usize,
-    /// How many of them have been asked for.
-    issued_bytes: usize,
-    /// Everything has been asked for.
-    issued: bool,
-    /// Requests of the back end's on their way.
-    parts: u16,
-    error: Option<BlockError>,
-}
-
 /// A request of the back end's on its way.
 #[derive(Debug)]
-struct Part {
+struct Asked {
     slot: u8,
     first_page: usize,
     grants: ArrayVec<GrantRef, MAX_REQUEST_PAGES>,
@@ -67,13 +48,10 @@ pub struct XenBlk {
     /// The virtual device number, as requests name it.
     handle: u16,
     /// What the back end has, by id.
-    parts: Box<[Option<Part>]>,
-    free_parts: ArrayVec<u8, DEPTH>,
-    slots: Box<[Option<Running>]>,
+    asked: Box<[Option<Asked>]>,
+    /// Ids that it has not.
     free: ArrayVec<u8, DEPTH>,
-    /// Slots with something to be asked for still, oldest first.
-    unissued: VecDeque<u8>,
-    finished: VecDeque<BlockCompletion>,
+    requests: BlockQueue<DEPTH>,
     xen: Xen,
 }
 
@@ -95,12 +73,9 @@ impl XenBlk {
             geometry,
             connected: None,
             handle,
-            parts: (0..DEPTH).map(|_| None).collect(),
-            free_parts: (0..DEPTH as u8).rev().collect(),
-            slots: (0..DEPTH).map(|_| None).collect(),
+            asked: (0..DEPTH).map(|_| None).collect(),
             free: (0..DEPTH as u8).rev().collect(),
-            unissued: VecDeque::with_capacity(DEPTH),
-            finished: VecDeque::with_capacity(DEPTH),
+            requests: BlockQueue::new(),
             xen: xen.clone(),
         })
     }
@@ -112,131 +87,100 @@ impl XenBlk {
 
     /// Completes everything in flight, on a device that has been closed.
     fn take_back(&mut self) {
-        self.unissued.clear();
         for id in 0..DEPTH as u8 {
-            if let Some(part) = self.parts[usize::from(id)].take() {
-                self.end_grants(part);
-                self.free_parts.push(id);
+            if let Some(asked) = self.asked[usize::from(id)].take() {
+                self.end_grants(asked);
+                self.free.push(id);
             }
         }
-        for slot in 0..DEPTH as u8 {
-            if let Some(running) = &mut self.slots[usize::from(slot)] {
-                running.error = Some(BlockError::Down);
-                self.finish(slot);
-            }
-        }
+        self.requests.take_back();
     }
 
-    /// Ends the grants of a part's pages. False if the back end still uses one.
-    fn end_grants(&mut self, part: Part) -> bool {
-        let running = self.slots[usize::from(part.slot)].as_ref().expect("a part has a request");
-        let pages = &running.pages[part.first_page..];
-        let ended = part.grants.into_iter().zip(pages).map(|(grant, page)| self.xen.end_grant_of(grant, page));
+    /// Ends the grants of the pages that were asked for. False if the back end still uses one.
+    fn end_grants(&mut self, Asked { slot, first_page, grants }: Asked) -> bool {
+        let pages = &self.requests.pages(slot)[first_page..];
+        let ended = grants.into_iter().zip(pages).map(|(grant, page)| self.xen.end_grant_of(grant, page));
         ended.filter(|ended| !ended).count() == 0
     }
 
     /// Asks the back end for what has not been asked for, as far as there is room.
     fn issue(&mut self) {
-        while let Some(&slot) = self.unissued.front() {
-            while self.issue_part(slot) {}
-            if self.slots[usize::from(slot)].as_ref().is_some_and(|running| !running.issued) {
-                return;
-            }
-            self.unissued.pop_front();
-        }
-    }
-
-    /// One more request to the back end for a request of ours. False if that is all, or there is no room.
-    fn issue_part(&mut self, slot: u8) -> bool {
-        let Some(running) = self.slots[usize::from(slot)].as_mut().filter(|running| !running.issued) else {
-            return false;
-        };
-        let Some(connected) = self.connected.as_mut().filter(|connected| connected.ring.room() > 0) else {
-            return false;
-        };
-        let Some(id) = self.free_parts.pop() else { return false };
+        let Self { connected, asked, free, requests, xen, handle, .. } = self;
+        let Some(connected) = connected else { return };
         let most = if connected.indirect.is_some() { MAX_REQUEST_PAGES } else { BLKIF_MAX_SEGMENTS_PER_REQUEST };
-        let first_page = running.issued_bytes / PAGE_BYTES;
-        let bytes = (running.bytes - running.issued_bytes).min(most * PAGE_BYTES);
-        let access = if running.operation == BlockOperation::Read { Access::Write } else { Access::Read };
-        let mut grants = ArrayVec::new();
-        let mut segments = ArrayVec::<Segment, MAX_REQUEST_PAGES>::new();
-        for at in 0..bytes.div_ceil(PAGE_BYTES) {
-            let page = &running.pages[first_page + at];
-            let Ok(grant) = self.xen.grant(connected.domain, page.address(), access) else {
-                // Pages are in quarantine: it is tried again when something has come back. Nobody has been told of these.
-                for (grant, page) in grants.into_iter().zip(&running.pages[first_page..]) {
-                    self.xen.end_grant_of(grant, page);
-                }
-                self.free_parts.push(id);
+        requests.issue(most, |part| {
+            if connected.ring.room() == 0 {
                 return false;
+            }
+            let Some(id) = free.last().copied() else { return false };
+            // Without grants, pages are in quarantine: it is tried again when something has come back.
+            let Some((grants, segments)) = grant(xen, connected.domain, part) else { return false };
+            let operation = match part.operation {
+                BlockOperation::Read => BLKIF_OP_READ,
+                BlockOperation::Write => BLKIF_OP_WRITE,
+                BlockOperation::Flush => BLKIF_OP_FLUSH_DISKCACHE,
             };
-            let units = (bytes - at * PAGE_BYTES).min(PAGE_BYTES).div_ceil(UNIT_BYTES as usize);
-            segments.push(Segment { gref: grant.number(), first_sect: 0, last_sect: units as u8 - 1, pad: 0 });
-            grants.push(grant);
-        }
-        let operation = match running.operation {
-            BlockOperation::Read => BLKIF_OP_READ,
-            BlockOperation::Write => BLKIF_OP_WRITE,
-            BlockOperation::Flush => BLKIF_OP_FLUSH_DISKCACHE,
-        };
-        let sector_number = match running.operation {
-            BlockOperation::Flush => 0,
-            _ => running.unit + running.issued_bytes as u64 / UNIT_BYTES,
-        };
-        connected.put(operation, self.handle, id, sector_number, &segments);
-        self.parts[usize::from(id)] = Some(Part { slot, first_page, grants });
-        running.issued_bytes += bytes;
-        running.issued = running.issued_bytes == running.bytes;
-        running.parts += 1;
-        true
+            connected.put(operation, *handle, id, part.start / UNIT_BYTES, &segments);
+            free.pop();
+            asked[usize::from(id)] = Some(Asked { slot: part.slot, first_page: part.first_page, grants });
+            true
+        });
     }
 
     /// Takes the back end's answers.
     fn collect(&mut self) -> Result<(), XenError> {
         while let Some(connected) = &mut self.connected {
             let Some((_, Response { id, status, .. })) = connected.ring.take()? else { break };
-            let part = usize::try_from(id).ok().and_then(|id| self.parts.get_mut(id)?.take());
-            let part = part.ok_or(XenError::UnknownId(id))?;
-            self.free_parts.push(id as u8);
-            let slot = part.slot;
-            let ended = self.end_grants(part);
-            let running = self.slots[usize::from(slot)].as_mut().expect("a part has a request");
-            let error = match status {
-                // What it has not let go of could still change.
-                BLKIF_RSP_OKAY if !ended => Some(BlockError::Failed),
-                BLKIF_RSP_OKAY => None,
-                BLKIF_RSP_EOPNOTSUPP => Some(BlockError::Unsupported),
-                _ => Some(BlockError::Failed),
-            };
-            running.error = running.error.or(error);
-            running.parts -= 1;
+            let asked = usize::try_from(id).ok().and_then(|id| self.asked.get_mut(id)?.take());
+            let asked = asked.ok_or(XenError::UnknownId(id))?;
+            self.free.push(id as u8);
+            let slot = asked.slot;
+            let ended = self.end_grants(asked);
             self.life.count_work(1);
-            // What has not been asked for yet is not worth it any more after an error.
-            let done = running.parts == 0 && (running.issued || running.error.is_some());
-            if done {
-                self.unissued.retain(|unissued| *unissued != slot);
-                self.finish(slot);
-            }
+            self.requests.answered(
+                slot,
+                match status {
+                    // What it has not let go of could still change.
+                    BLKIF_RSP_OKAY if !ended => Err(BlockError::Failed),
+                    BLKIF_RSP_OKAY => Ok(()),
+                    BLKIF_RSP_EOPNOTSUPP => Err(BlockError::Unsupported),
+                    _ => Err(BlockError::Failed),
+                },
+            );
         }
         Ok(())
     }
 
-    fn finish(&mut self, slot: u8) {
-        let Some(running) = self.slots[usize::from(slot)].take() else { return };
-        let result = running.error.map_or(Ok(()), Err);
-        self.finished.push_back(BlockCompletion { token: running.token, pages: running.pages, result });
-        self.free.push(slot);
-    }
-
-    /// First unit and bytes of a request that fits the disk; `None` if there is nothing to do for it.
+    /// First byte and bytes of a request that fits the disk; `None` if there is nothing to do for it.
     fn prepare(&self, request: &mut BlockRequest) -> Result<Option<(u64, usize)>, BlockError> {
         let (start, bytes) = request.prepare(&self.geometry)?;
         // Without a cache every write that has completed is durable.
         let flushes = self.connected.as_ref().is_some_and(|connected| connected.flushes);
         let is_done = request.operation == BlockOperation::Flush && !flushes;
-        Ok((!is_done).then_some((start / UNIT_BYTES, bytes)))
+        Ok((!is_done).then_some((start, bytes)))
     }
+}
+
+type Grants = ArrayVec<GrantRef, MAX_REQUEST_PAGES>;
+type Segments = ArrayVec<Segment, MAX_REQUEST_PAGES>;
+
+/// Grants the pages of a part. `None`, and nothing is granted, if the grant table is full.
+fn grant(xen: &Xen, domain: DomainId, part: &Part<'_>) -> Option<(Grants, Segments)> {
+    let access = if part.operation == BlockOperation::Read { Access::Write } else { Access::Read };
+    let (mut grants, mut segments) = (Grants::new(), Segments::new());
+    for (at, page) in part.pages.iter().enumerate() {
+        let Ok(grant) = xen.grant(domain, page.address(), access) else {
+            // Nobody has been told of them.
+            for (grant, page) in grants.into_iter().zip(part.pages) {
+                xen.end_grant_of(grant, page);
+            }
+            return None;
+        };
+        let units = part.page_bytes(at).div_ceil(UNIT_BYTES as usize);
+        segments.push(Segment { gref: grant.number(), first_sect: 0, last_sect: units as u8 - 1, pad: 0 });
+        grants.push(grant);
+    }
+    Some((grants, segments))
 }
 
 impl Connected {
@@ -299,24 +243,11 @@ impl BlockDevice for XenBlk {
     }
 
     fn submit(&mut self, mut request: BlockRequest) -> Result<(), BlockRequest> {
-        // A slot is a place among the finished ones, too.
-        if !self.life.is_working() || self.free.len() <= self.finished.len() {
+        if !self.life.is_working() || !self.requests.has_room() {
             return Err(request);
         }
         let prepared = self.prepare(&mut request);
-        let BlockRequest { operation, pages, token, .. } = request;
-        let (unit, bytes) = match prepared {
-            Ok(Some(place)) => place,
-            Ok(None) | Err(_) => {
-                self.finished.push_back(BlockCompletion { token, pages, result: prepared.map(|_| ()) });
-                return Ok(());
-            }
-        };
-        let running =
-            Running { operation, pages, token, unit, bytes, issued_bytes: 0, issued: false, parts: 0, error: None };
-        let slot = self.free.pop().expect("one is free");
-        self.slots[usize::from(slot)] = Some(running);
-        self.unissued.push_back(slot);
+        self.requests.accept(request, prepared);
         self.issue();
         Ok(())
     }
@@ -337,16 +268,11 @@ impl BlockDevice for XenBlk {
                 Err(error) => self.life.fault(&error),
             }
         }
-        let mut count = 0;
-        while let Some(completion) = self.finished.pop_front() {
-            sink(completion);
-            count += 1;
-        }
-        count
+        self.requests.complete(sink)
     }
 
     fn arm(&mut self) -> bool {
-        let mut answered = !self.finished.is_empty();
+        let mut answered = self.requests.has_finished();
         if let Some(connected) = self.connected.as_mut().filter(|_| self.life.is_working()) {
             connected.channel.acknowledge();
             answered |= connected.ring.arm(1);
