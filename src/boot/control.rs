@@ -63,10 +63,13 @@ impl Control {
 /// Waits until the toolstack wants the machine's end.
 async fn listen(store: Store) -> Result<Power, XenError> {
     let features = FEATURES.map(|name| (name.to_string(), "1".to_string()));
-    store.write_all("control", &features).await?;
+    if let Err(error) = store.write_all("control", &features).await {
+        // Toolstacks may not let us; they may ask all the same.
+        info!("the toolstack can't be told what it may want: {}", error);
+    }
     let watch = store.watch(SHUTDOWN).await?;
     loop {
-        watch.fired().await;
+        watch.fired().await?;
         let wanted = store.read(Transaction::default(), SHUTDOWN).await?.unwrap_or_default();
         let power = match wanted.trim_end_matches('\0') {
             "" => continue,
@@ -77,7 +80,9 @@ async fn listen(store: Store) -> Result<Power, XenError> {
                 continue;
             }
         };
-        store.write(Transaction::default(), SHUTDOWN, "").await?;
+        if let Err(error) = store.write(Transaction::default(), SHUTDOWN, "").await {
+            warn!("the toolstack's wish can't be acknowledged: {}", error);
+        }
         return Ok(power);
     }
 }

@@ -62,8 +62,11 @@ impl<D, E> Awaited<D, E> {
 
 /// A device on its way.
 pub trait Connecting {
-    /// Goes on. True if it is not on its way any more: it works, or never will.
-    fn step(&mut self) -> bool;
+    /// Goes on.
+    fn step(&mut self);
+
+    /// True until it works, or never will.
+    fn is_on_its_way(&self) -> bool;
 
     /// True if it works.
     fn is_up(&self) -> bool;
@@ -73,9 +76,12 @@ pub trait Connecting {
 }
 
 impl Connecting for Awaited<XenNet, NetEvent> {
-    fn step(&mut self) -> bool {
+    fn step(&mut self) {
         self.said = self.said.take().or_else(|| self.device.event());
-        self.said.is_some() || !self.device.is_connecting()
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        self.said.is_none() && self.device.is_connecting()
     }
 
     fn is_up(&self) -> bool {
@@ -88,9 +94,12 @@ impl Connecting for Awaited<XenNet, NetEvent> {
 }
 
 impl Connecting for Awaited<XenBlk, BlockEvent> {
-    fn step(&mut self) -> bool {
+    fn step(&mut self) {
         self.said = self.said.take().or_else(|| self.device.event());
-        self.said.is_some() || !self.device.is_connecting()
+    }
+
+    fn is_on_its_way(&self) -> bool {
+        self.said.is_none() && self.device.is_connecting()
     }
 
     fn is_up(&self) -> bool {

@@ -152,7 +152,7 @@ fn boot_disks(wanted: &[u32], numbers: &[u32]) -> Vec<usize> {
 
 /// Waits for the first mount, and says what came of it. The disks have these numbers.
 fn mount(appliance: &mut Appliance<Net, Disk>, world: &mut World, numbers: &[u32]) {
-    loop {
+    while !appliance.is_stopped() {
         turn(appliance, world);
         match appliance.mount_result() {
             None => {}

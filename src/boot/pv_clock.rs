@@ -33,8 +33,9 @@ impl TimeInfo {
     }
 
     /// Xen's system time when the counter is at `tsc`, in nanoseconds. One from before is taken for the moment of the information.
+    /// The difference is modulo 2^64: a guest's counter begins with 0, and the moment may be one of before that.
     pub fn ns(&self, tsc: u64) -> u64 {
-        let passed = u128::from(tsc.saturating_sub(self.tsc_timestamp));
+        let passed = (tsc.wrapping_sub(self.tsc_timestamp) as i64).max(0) as u128;
         let ns = (shifted(passed, self.tsc_shift) * u128::from(self.tsc_to_system_mul)) >> 32;
         self.system_time.saturating_add(ns.try_into().unwrap_or(u64::MAX))
     }
@@ -119,12 +120,19 @@ mod tests {
     }
 
     #[test]
+    fn the_counter_may_have_begun_after_the_information() {
+        // 1 GHz, a second before the guest's counter began.
+        let info = TimeInfo::new(0_u64.wrapping_sub(NS_PER_S), 70, 1 << 31, 1).unwrap();
+        assert_eq!(info.ns(1000), 70 + NS_PER_S + 1000);
+    }
+
+    #[test]
     fn what_no_counter_is_like_is_refused() {
         for (factor, shift) in [(0, 0), (1, 0), (1 << 31, 32), (1 << 31, i8::MIN), (1 << 31, 20), (1 << 31, -20)] {
             assert_eq!(TimeInfo::new(0, 0, factor, shift), None, "{factor} {shift}");
         }
         let late = TimeInfo::new(0, u64::MAX - 1, 1 << 31, 0).unwrap();
-        assert_eq!(late.ns(u64::MAX), u64::MAX);
+        assert_eq!(late.ns(u64::MAX >> 1), u64::MAX);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub fn open(world: &mut World, receive: PagePool, stats: &Rc<Stats>, timeline: &
         say!("xenstore: there is none, so there are no devices: have a toolstack such as xl create the domain");
         return Devices::default();
     };
+    // The toolstack is heard whatever becomes of the devices.
+    world.set_control(Control::new(xen.store().clone()));
     let found = talk(world, xen.store(), list(xen.store()));
     timeline.mark("device detection");
     let (nets, blocks) = match found {
@@ -43,7 +45,6 @@ pub fn open(world: &mut World, receive: PagePool, stats: &Rc<Stats>, timeline: &
     };
     let net = begin_net(&xen, nets, receive, stats);
     let disks = begin_disks(&xen, blocks, stats);
-    world.set_control(Control::new(xen.store().clone()));
     connect(world, &xen, net, disks, timeline)
 }
 
@@ -139,7 +140,8 @@ fn connect(
 
     let mut devices = Devices::default();
     if let Some((found, mut device)) = net {
-        let (is_up, is_on_its_way) = (device.is_up(), !device.step());
+        device.step();
+        let (is_up, is_on_its_way) = (device.is_up(), device.is_on_its_way());
         devices.net = Net::Xen(device);
         let name = format_args!("xen-netfront ({})", found.path);
         match is_up {
@@ -148,7 +150,8 @@ fn connect(
         }
     }
     for (Found { number, .. }, mut device) in disks {
-        let (is_up, is_on_its_way) = (device.is_up(), !device.step());
+        device.step();
+        let (is_up, is_on_its_way) = (device.is_up(), device.is_on_its_way());
         let disk = Disk::Xen(device);
         let name = VbdName(number);
         match is_up {
@@ -192,17 +195,14 @@ impl Patience {
 fn wait(world: &mut World, store: &Store, all: &mut [&mut dyn Connecting], count: usize, patience: &mut Patience) {
     loop {
         store.poll();
-        let (mut is_done, mut is_awake) = (true, store.arm());
-        for (number, device) in all.iter_mut().enumerate() {
-            if !device.step() {
-                is_done &= number >= count;
-                is_awake |= device.arm();
-            }
-        }
-        if is_done {
+        all.iter_mut().for_each(|device| device.step());
+        if !all[..count].iter().any(|device| device.is_on_its_way()) {
             return;
         }
-        if is_awake {
+        // None takes a step from here on: what one takes from the store may be another's. Those that work would ask not to sleep until
+        // somebody takes what they say.
+        let waiting = all.iter_mut().filter(|device| device.is_on_its_way());
+        if waiting.fold(store.arm(), |is_awake, device| device.arm() || is_awake) {
             continue;
         }
         let Some(until_us) = patience.next_us(world.now_us()) else { return };

@@ -61,7 +61,7 @@ pub enum XenError {
 impl XenError {
     /// True if another try would end in the same way.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::NoMemory | Self::NoGrants | Self::MissingFeature(_) | Self::StoreBroken(_))
+        matches!(self, Self::NoMemory | Self::MissingFeature(_) | Self::StoreBroken(_))
     }
 }
 

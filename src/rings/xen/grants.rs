@@ -75,7 +75,8 @@ impl GrantTable {
             }
         }
         self.reserved += entries;
-        self.quarantine.reserve(self.reserved - self.quarantine.len());
+        let entries = self.frames.len() * ENTRIES_PER_FRAME;
+        self.quarantine.reserve(entries.saturating_sub(self.quarantine.len()));
         Ok(())
     }
 

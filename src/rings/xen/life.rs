@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use core::fmt;
-use core::future::Future;
+use core::future::{Future, pending};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
@@ -130,13 +130,15 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
                 },
                 Phase::Working(talk) => match look(talk) {
                     None => return Step::None,
+                    // Without a store nobody can say that it ends; what works goes on.
+                    Some(Err(XenError::StoreBroken(_))) => self.set_phase(Phase::Working(Box::pin(pending()))),
                     Some(_) => self.close(),
                 },
                 Phase::Closing(talk) => match look(talk) {
                     None => return Step::None,
                     Some(Ok(true)) if self.faults < MAX_FAULTS => {
                         self.link.down();
-                        self.connect();
+                        self.connect_again();
                         return Step::Stopped;
                     }
                     Some(Ok(false)) if D::RETURNS && self.faults < MAX_FAULTS => {
@@ -163,6 +165,15 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
     fn connect(&mut self) {
         let talk = self.driver.connect(self.device().clone());
         self.set_phase(Phase::Connecting(talk));
+    }
+
+    /// Connects a device again that has been closed.
+    fn connect_again(&mut self) {
+        let (device, talk) = (self.device().clone(), self.driver.connect(self.device().clone()));
+        self.set_phase(Phase::Connecting(Box::pin(async move {
+            device.set_state(State::Initialising).await?;
+            talk.await
+        })));
     }
 
     /// Waits for a device that was taken away.
@@ -256,13 +267,17 @@ fn look<T>(talk: &mut Talk<T>) -> Option<T> {
 
 /// Has the back end let go of the rings. True if the device is to be connected again.
 async fn close(device: Rc<Device>) -> Result<bool, XenError> {
-    device.set_state(State::Closing).await?;
-    device.wait_for(&[State::Closing, State::Closed, State::InitWait, State::Unknown]).await?;
-    device.set_state(State::Closed).await?;
-    device.wait_for(&[State::Closed, State::InitWait, State::Unknown]).await?;
-    if !device.is_wanted().await? {
-        return Ok(false);
+    for (ours, theirs) in [
+        (State::Closing, &[State::Closing, State::Closed, State::InitWait, State::Unknown][..]),
+        (State::Closed, &[State::Closed, State::InitWait, State::Unknown]),
+    ] {
+        if !device.is_there().await? {
+            // The tools have taken the device away without waiting for us. The back end hears of it from them.
+            device.wait_for(&[State::Closed, State::Unknown]).await?;
+            return Ok(false);
+        }
+        device.set_state(ours).await?;
+        device.wait_for(theirs).await?;
     }
-    device.set_state(State::Initialising).await?;
-    Ok(true)
+    device.is_wanted().await
 }

@@ -255,14 +255,15 @@ impl Store {
         answer.map_err(|error| XenError::Store { path: path.to_string(), error })
     }
 
-    /// A node's value; `None` if there is no such node.
+    /// A node's value; `None` if there is no such node. Of folders that are not ours the store does not say whether there is none or we
+    /// may not see it, so that is `None`, too.
     ///
     /// # Errors
     /// If the store refuses, or is broken.
     pub async fn read(&self, transaction: Transaction, path: &str) -> Result<Option<String>, XenError> {
         match self.request(XS_READ, transaction, path, &[path.as_bytes(), &[0]]).await {
             Ok(value) => Ok(Some(String::from_utf8_lossy(&value).into_owned())),
-            Err(XenError::Store { error, .. }) if error == "ENOENT" => Ok(None),
+            Err(XenError::Store { error, .. }) if matches!(&*error, "ENOENT" | "EACCES") => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -404,14 +405,20 @@ pub struct Watch {
 
 impl Watch {
     /// Waits until it has fired since the last call.
-    pub async fn fired(&self) {
+    ///
+    /// # Errors
+    /// If the store is broken.
+    pub async fn fired(&self) -> Result<(), XenError> {
         core::future::poll_fn(|_| {
             let mut client = self.store.0.borrow_mut();
             let watch = client.watches.iter_mut().find(|watch| watch.id == self.id);
-            let fired = watch.is_some_and(|watch| core::mem::take(&mut watch.fired));
-            if fired { Poll::Ready(()) } else { Poll::Pending }
+            match (watch.is_some_and(|watch| core::mem::take(&mut watch.fired)), client.broken) {
+                (true, _) => Poll::Ready(Ok(())),
+                (false, Some(what)) => Poll::Ready(Err(XenError::StoreBroken(what))),
+                (false, None) => Poll::Pending,
+            }
         })
-        .await;
+        .await
     }
 }
 

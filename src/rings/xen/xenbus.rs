@@ -35,7 +35,7 @@ pub(super) enum State {
 
 impl State {
     fn of(number: Option<&str>) -> Self {
-        match number.and_then(|number| number.trim().parse().ok()) {
+        match number.and_then(|number| number.trim_end_matches('\0').trim().parse().ok()) {
             Some(1) => Self::Initialising,
             Some(2) => Self::InitWait,
             Some(3) => Self::Initialised,
@@ -170,7 +170,7 @@ impl Device {
             if !is_old && found.is_some() {
                 return Self::open(xen, path).await;
             }
-            watch.fired().await;
+            watch.fired().await?;
         }
     }
 
@@ -210,8 +210,16 @@ impl Device {
         self.store().write_all(&self.path, nodes).await
     }
 
-    /// Sets our state.
+    /// True while our folder is there: the tools may remove it at any time.
+    pub async fn is_there(&self) -> Result<bool, XenError> {
+        Ok(self.own("state").await?.is_some())
+    }
+
+    /// Sets our state. Not where our folder is gone: that would make another.
     pub async fn set_state(&self, state: State) -> Result<(), XenError> {
+        if !self.is_there().await? {
+            return Err(XenError::Missing(self.path.clone()));
+        }
         let path = format!("{}/state", self.path);
         self.store().write(Transaction::default(), &path, &state.number().to_string()).await
     }
@@ -228,21 +236,35 @@ impl Device {
             if wanted.contains(&state) {
                 return Ok(state);
             }
-            self.changed().await;
+            self.changed().await?;
         }
     }
 
     /// Waits while the back end's state is this one.
     pub async fn wait_while(&self, present: State) -> Result<(), XenError> {
         while self.state().await? == present {
-            self.changed().await;
+            self.changed().await?;
         }
         Ok(())
     }
 
     /// Waits until the back end has written its state again.
-    pub async fn changed(&self) {
-        self.watch.fired().await;
+    pub async fn changed(&self) -> Result<(), XenError> {
+        self.watch.fired().await
+    }
+
+    /// Waits until the back end is ready to be told how it is to be done.
+    pub async fn wait_for_back_end(&self) -> Result<(), XenError> {
+        loop {
+            match self.state().await? {
+                State::InitWait => return Ok(()),
+                State::Closing | State::Closed | State::Unknown if !self.is_wanted().await? => {
+                    return Err(XenError::Withdrawn);
+                }
+                // A back end of an earlier life has ended, or will.
+                _ => self.changed().await?,
+            }
+        }
     }
 
     /// True if the tools still want this device to be there.

@@ -6,16 +6,16 @@ use crate::boot::pv_clock::PvClock;
 const NS_PER_US: u64 = 1000;
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// Xen's system time, in nanoseconds; 0 where Xen does not say it.
-pub fn system_time_ns() -> u64 {
+/// Xen's system time, in nanoseconds, if Xen says it.
+pub fn system_time_ns() -> Option<u64> {
     let (info, tsc) = shared_info::time();
-    info.map_or(0, |info| info.ns(tsc))
+    info.map(|info| info.ns(tsc))
 }
 
 /// The wall clock in seconds since 1970, if Xen says it.
 pub fn unix_s() -> Option<u64> {
     let start_ns = shared_info::wall_clock_ns().filter(|ns| *ns > 0)?;
-    Some(start_ns.saturating_add(system_time_ns()) / NS_PER_S)
+    Some(start_ns.saturating_add(system_time_ns()?) / NS_PER_S)
 }
 
 /// Monotonic time.

@@ -64,6 +64,8 @@ pub fn sleep(until_ns: Option<u64>) {
     // SAFETY: the structure is the command's, and names as many ports as there are. It only fails if one of them is no channel any
     // more: then nobody sleeps, and whoever used it finds out.
     let _ = unsafe { hypercall::call(__HYPERVISOR_sched_op, SCHEDOP_poll, &mut poll) };
+    // Events that nobody acknowledges (of a device that is being closed) would end every sleep. Whoever waits looks now in any case.
+    ports.iter().for_each(|port| shared_info::acknowledge(EventPort(*port)));
 }
 
 /// Raises an event for the other side. One that nobody is bound to is lost.

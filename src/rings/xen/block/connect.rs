@@ -52,7 +52,7 @@ impl Connect<Connected> for Driver {
         Box::pin(async move {
             let before = geometry(&device).await?;
             while device.state().await? == State::Connected && geometry(&device).await? == before {
-                device.changed().await;
+                device.changed().await?;
             }
             Ok(())
         })
@@ -60,8 +60,7 @@ impl Connect<Connected> for Driver {
 }
 
 async fn connect(device: Rc<Device>) -> Result<Connected, XenError> {
-    // A back end of an earlier life has ended, or will.
-    device.wait_for(&[State::InitWait]).await?;
+    device.wait_for_back_end().await?;
     let xen = &device.xen;
     let segments = device.offer_number::<u32>("feature-max-indirect-segments").await?.unwrap_or(0);
     let ring = FrontRing::new(xen, device.domain, ENTRY_BYTES)?;

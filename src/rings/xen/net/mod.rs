@@ -73,8 +73,7 @@ impl Connect<Connected> for Driver {
 }
 
 async fn connect(device: Rc<Device>, pool: PagePool, stats: Rc<Stats>) -> Result<Connected, XenError> {
-    // A back end of an earlier life has ended, or will.
-    device.wait_for(&[State::InitWait]).await?;
+    device.wait_for_back_end().await?;
     let (capabilities, has_two_channels) = capabilities(&device).await?;
     let xen = &device.xen;
     let (tx, rx) =
@@ -157,7 +156,8 @@ async fn capabilities(device: &Device) -> Result<(Capabilities, bool), XenError>
     let checksum = !offers(Feature::NoCsumOffload) && offers(Feature::Ipv6CsumOffload);
     let scatter_gather = offers(Feature::ScatterGather);
     // Without further slots a frame is all head.
-    let largest = if scatter_gather { mtu_bytes } else { mtu_bytes.min((HEAD_BYTES - ETHERNET_BYTES) as u16) };
+    let longest = if scatter_gather { MAX_FRAME_BYTES } else { HEAD_BYTES };
+    let largest = mtu_bytes.min((longest - ETHERNET_BYTES) as u16);
     let capabilities = Capabilities {
         hardware_address,
         mtu_bytes: largest,

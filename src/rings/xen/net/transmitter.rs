@@ -77,8 +77,8 @@ impl Transmitter {
                 Ok(grant) => grants.push(grant),
                 Err(_) => {
                     // Nobody has been told of them.
-                    for grant in grants.drain(..) {
-                        self.xen.end_own(grant);
+                    for (grant, slice) in grants.drain(..).zip(frame.slices) {
+                        drop(self.xen.end_grant(grant, slice.clone().into_page()));
                     }
                     return None;
                 }
