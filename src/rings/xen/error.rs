@@ -47,6 +47,8 @@ pub enum XenError {
     IndexJumped,
     /// The back end answered a request that it did not have.
     UnknownId(u64),
+    /// The back end answered a request and still uses the page that it was about.
+    StillInUse,
     /// The back end claims to have written outside of the page that it was given.
     OutsidePage {
         /// Where.
@@ -82,6 +84,7 @@ impl fmt::Display for XenError {
             Self::NoMemory => f.write_str("there is no memory left for its rings: give the domain more"),
             Self::IndexJumped => f.write_str("the back end claims more responses than there were requests"),
             Self::UnknownId(id) => write!(f, "the back end answered request {id}, which it did not have"),
+            Self::StillInUse => f.write_str("the back end answered a request and kept its page"),
             Self::OutsidePage { offset, bytes } => {
                 write!(f, "the back end claims to have written {bytes} bytes at {offset} of a page")
             }

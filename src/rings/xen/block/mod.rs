@@ -147,6 +147,9 @@ impl XenBlk {
                     _ => Err(BlockError::Failed),
                 },
             );
+            if !ended {
+                return Err(XenError::StillInUse);
+            }
         }
         Ok(())
     }

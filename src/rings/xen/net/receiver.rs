@@ -179,7 +179,7 @@ impl Receiver {
                 self.keep(page);
             }
             // What it holds could still change.
-            None => self.packet.malformed = true,
+            None => return Err(XenError::StillInUse),
         }
         let more_data = flags & NETRXF_MORE_DATA != 0;
         if self.expected == Expected::First {

@@ -140,7 +140,9 @@ impl Transmitter {
                 continue;
             }
             let slot = self.slots.get_mut(usize::from(id)).ok_or(XenError::UnknownId(id.into()))?;
-            match core::mem::replace(slot, Slot::Free) {
+            let slot = core::mem::replace(slot, Slot::Free);
+            self.free.extend((!matches!(slot, Slot::Free)).then_some(id));
+            match slot {
                 Slot::Free => return Err(XenError::UnknownId(id.into())),
                 Slot::Head => {
                     *frames += 1;
@@ -148,9 +150,8 @@ impl Transmitter {
                         self.stats.tx_lost.increment();
                     }
                 }
-                Slot::Page(grant, page) => drop(self.xen.end_grant(grant, page)),
+                Slot::Page(grant, page) => drop(self.xen.end_grant(grant, page).ok_or(XenError::StillInUse)?),
             }
-            self.free.push(id);
         }
         Ok(())
     }

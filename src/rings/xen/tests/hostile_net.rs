@@ -143,16 +143,12 @@ fn a_page_that_is_answered_but_still_mapped_is_given_to_nobody() {
     let frames = [world.back.take().unwrap(), world.back.take().unwrap()];
     frames.into_iter().for_each(|frame| world.back.complete(frame));
     world.back.notify();
-    assert_eq!(world.net.reclaim(), 2);
-    let (held, quarantined) = (world.pool.in_use(), world.stats.grants_quarantined.get());
-    assert_eq!((held, quarantined), (2, 4), "two pages, each granted twice");
-    world.net.event();
-    assert_eq!(world.pool.in_use(), 2);
+    assert_eq!(world.net.reclaim(), 1, "it is not believed any more");
+    assert_eq!((world.pool.in_use(), world.stats.grants_quarantined.get()), (2, 1));
     world.back.let_go();
     world.back.set_keeps_mappings(false);
-    world.net.event();
+    expect_new_life(&mut world);
     assert_eq!((world.pool.in_use(), world.stats.grants_quarantined.get()), (0, 0));
-    world.check_that_it_works();
 
     // A back end that goes without letting go.
     world.send(&world.slices(&[10]), Offload::None).unwrap();
