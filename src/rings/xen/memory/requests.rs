@@ -35,6 +35,13 @@ fn lone_string(payload: &[u8]) -> Result<&str, Refusal> {
     if rest.is_empty() { Ok(string) } else { Err("EINVAL") }
 }
 
+/// What is said of a node that is not there: of what lies outside of the domains' own folders, in a folder that is not there either, not
+/// even that.
+fn missing(tree: &Tree, path: &str) -> Refusal {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    if path.starts_with("/local/domain/0/") && tree.read(folder).is_none() { "EACCES" } else { "ENOENT" }
+}
+
 impl Store {
     /// Does what a request asks for, and returns what its answer carries.
     pub(super) fn execute(&mut self, header: &Header, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
@@ -44,7 +51,8 @@ impl Store {
         match header.kind {
             XS_READ => {
                 let path = self.readable(lone_string(payload)?)?;
-                self.look(header.tx_id, &path).read(&path).map(<[u8]>::to_vec).ok_or("ENOENT")
+                let tree = self.look(header.tx_id, &path);
+                tree.read(&path).map(<[u8]>::to_vec).ok_or_else(|| missing(tree, &path))
             }
             XS_DIRECTORY => {
                 let path = self.readable(lone_string(payload)?)?;

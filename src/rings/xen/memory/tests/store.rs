@@ -43,7 +43,9 @@ fn what_makes_no_sense_is_refused_by_name() {
     for path in ["/local/domain/8/x\0", "/local/domain\0", "/vm\0", "/local/domain/0/backend/vif/8/0\0"] {
         assert_eq!(hand.ask(XS_READ, 0, path), error("EACCES"), "{path:?}");
     }
-    assert_eq!(hand.ask(XS_READ, 0, "/local/domain/0/backend/vif/7/0\0"), error("ENOENT"));
+    assert_eq!(hand.ask(XS_READ, 0, "/local/domain/0/backend/vif/7/0/state\0"), error("EACCES"));
+    hand.xen.write("/local/domain/0/backend/vif/7/0", "");
+    assert_eq!(hand.ask(XS_READ, 0, "/local/domain/0/backend/vif/7/0/state\0"), error("ENOENT"));
     assert_eq!(hand.ask(XS_WRITE, 0, "/local/domain/0/backend/vif/7/0\0x"), error("EACCES"));
     assert_eq!(hand.ask(XS_WRITE, 0, "/local/domain/7\0x"), error("EACCES"));
     assert_eq!(hand.ask(XS_READ, 5, "a\0"), error("ENOENT"), "no such transaction");
