@@ -188,6 +188,8 @@ fn nginx_serves(bed: &Bed, host: &Host) {
     let guest = host.create(&guest).unwrap();
     guest.wait_for(web::SERVES, LIMIT).unwrap();
     assert_eq!(host.check("curl --silent http://10.77.0.3/a/b").unwrap(), "served by nginx");
+    guest.say("echo '6 * 7' is $((6 * 7))").unwrap();
+    guest.wait_for("6 * 7 is 42", LIMIT).unwrap();
 }
 
 /// What the stand-in's shell says to a script.

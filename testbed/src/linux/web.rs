@@ -15,7 +15,7 @@ pub const PACKAGE: &str = "nginx";
 const USERS: &[u8] = b"root:x:0:0::/:\nwww-data:x:33:33::/:\nnobody:x:65534:65534::/:\n";
 const GROUPS: &[u8] = b"root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n";
 
-/// Brings up the network at the command line's `address`, and nginx.
+/// Brings up the network at the command line's `address`, and nginx. Then it does what the console says, line by line.
 pub(crate) const INIT: &str = "set -e
 echo reno >/proc/sys/net/ipv4/tcp_congestion_control
 ip link set lo up
@@ -23,6 +23,8 @@ ip address add $address dev eth0
 ip link set eth0 up
 nginx -c /etc/nginx.conf
 echo nginx listens
+set +e
+while read -r line; do eval \"$line\"; done
 exec sleep 1000000
 ";
 

@@ -36,7 +36,7 @@ const PROGRAMS: [&str; 11] = [
 ];
 
 /// Programs in dom0 of Xen's own folder.
-const XEN_PROGRAMS: [&str; 6] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0", "xen-diag", "lsevtchn"];
+const XEN_PROGRAMS: [&str; 7] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0", "xen-diag", "lsevtchn", "xentrace"];
 
 /// dom0's drivers: Xen's devices, the backends, and what QEMU's devices need.
 const DRIVERS: [&str; 16] = [

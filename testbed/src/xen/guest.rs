@@ -105,6 +105,16 @@ exit $status"
         }
     }
 
+    /// Says a line to its console.
+    ///
+    /// # Errors
+    /// If dom0 can't.
+    pub fn say(&self, line: &str) -> Result<()> {
+        let terminal = format!("$(xenstore-read /local/domain/{}/console/tty)", self.domid);
+        self.host.check(&format!("cat >\"{terminal}\" <<'LINE'\n{line}\nLINE"))?;
+        Ok(())
+    }
+
     /// What has become of it, as far as xl has noticed.
     pub fn state(&self) -> State {
         parsed(&self.log(), self.domid)
