@@ -18,6 +18,7 @@ mod process;
 mod samples;
 mod serve;
 mod tap;
+mod xen;
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +41,8 @@ enum Command {
     Kernel(kernel::Arguments),
     /// The kernel beside Linux with nginx in the same machine in QEMU: instructions to boot, a request and a MiB; least memory
     Linux(linux::Arguments),
+    /// The kernel beside Linux with nginx as guests of Xen, in QEMU: packets, slots, grants, notifications for a MiB and a request
+    Xen(xen::Arguments),
     /// The kernel in QEMU: processor time while nobody asks for anything
     Idle(idle::Arguments),
 }
@@ -51,6 +54,7 @@ fn main() -> std::process::ExitCode {
         Command::Boot => boot::run(),
         Command::Kernel(arguments) => kernel::run(&arguments),
         Command::Linux(arguments) => linux::run(&arguments),
+        Command::Xen(arguments) => xen::run(&arguments),
         Command::Idle(arguments) => idle::run(&arguments),
     };
     match result {
