@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use xen_sys::XEN_HVM_DEBUGCONS_IOPORT;
 
 use super::{clock, events, hypercall};
-use crate::boot::console_ring::{OUT_CONS, OUT_PROD, place, room};
+use crate::boot::console_ring::{OUT_BYTES, OUT_CONS, OUT_PROD, place, room};
 use crate::boot::x86_64::cpu::out8;
 use crate::rings::xen::EventPort;
 
@@ -85,11 +85,14 @@ fn put(page: *mut u8, byte: u8) {
     let produced = PRODUCED.load(Ordering::Relaxed);
     // SAFETY: `attach`'s caller promised what it takes.
     let consumed = unsafe { index(page, OUT_CONS) };
-    let has_room = || room(produced, consumed.load(Ordering::Acquire)) > 0;
-    if !has_room() && !wait(has_room) {
+    let room = || room(produced, consumed.load(Ordering::Acquire));
+    // Who reads a byte now and then would have each of them waited for.
+    if room() >= OUT_BYTES / 2 {
+        IS_STALLED.store(false, Ordering::Relaxed);
+    }
+    if room() == 0 && !wait(|| room() > 0) {
         return;
     }
-    IS_STALLED.store(false, Ordering::Relaxed);
     // SAFETY: the byte lies in the ring, and the other side does not read it before the index says so. The index is ours.
     unsafe {
         page.add(place(produced)).write_volatile(byte);
@@ -110,7 +113,8 @@ fn wait(has_room: impl Fn() -> bool) -> bool {
         if has_room() {
             return true;
         }
-        if clock::system_time_ns().saturating_sub(start_ns) > PATIENCE_NS {
+        let now_ns = clock::system_time_ns();
+        if now_ns.zip(start_ns).is_some_and(|(now_ns, start_ns)| now_ns.saturating_sub(start_ns) > PATIENCE_NS) {
             break;
         }
     }
