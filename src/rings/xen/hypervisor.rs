@@ -40,10 +40,10 @@ impl core::error::Error for HypercallError {}
 /// Xen, as the drivers see it. Memory is named by its address divided by the page size: physical addresses in a kernel.
 ///
 /// Event channels are such that an event which comes while its channel is pending is no new one: who wants to be woken by the next
-/// event acknowledges first ([`Hypervisor::acknowledge`]), then looks for work, then sleeps. Until it is acknowledged, an event that
-/// was raised keeps the processor from sleeping through it only once.
+/// event acknowledges first ([`Hypervisor::acknowledge`]), then looks for work, then sleeps. An event that was raised before ends a
+/// sleep at once, and is acknowledged by that.
 pub trait Hypervisor {
-    /// A new event channel that `remote` may bind to (`EVTCHNOP_alloc_unbound`). It is not masked.
+    /// A new event channel that `remote` may bind to (`EVTCHNOP_alloc_unbound`). Its events end a sleep.
     ///
     /// # Errors
     /// If Xen has no more, or refuses.
