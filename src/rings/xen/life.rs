@@ -41,8 +41,10 @@ pub(super) enum Step<C> {
     None,
     /// The device is connected. [`Life::set_up`] has to follow.
     Connected(C),
-    /// The back end has let go, as far as it ever will: what was in flight is taken back now.
+    /// The back end has let go: what was in flight is taken back now.
     Stopped,
+    /// Nobody can tell whether the back end has let go: what it has is never used again.
+    Lost,
 }
 
 /// A driver's conversation that connects a device.
@@ -147,7 +149,12 @@ impl<D: Connect<C>, C: 'static, U> Life<D, C, U> {
                         self.reopen();
                         return Step::Stopped;
                     }
-                    Some(_) => return self.end(),
+                    Some(Ok(_)) => return self.end(),
+                    Some(Err(error)) => {
+                        error!("{} ({}): {}", D::NAME, self.path.as_str(), error);
+                        self.end();
+                        return Step::Lost;
+                    }
                 },
             }
         }

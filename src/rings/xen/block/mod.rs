@@ -96,6 +96,17 @@ impl XenBlk {
         self.requests.take_back();
     }
 
+    /// Completes everything in flight; what the back end has of it, grants and pages, is never used again.
+    fn abandon(&mut self) {
+        for asked in self.asked.iter_mut().filter_map(Option::take) {
+            let pages = &self.requests.pages(asked.slot)[asked.first_page..][..asked.grants.len()];
+            pages.iter().for_each(|page| core::mem::forget(page.clone()));
+            core::mem::forget(asked);
+        }
+        self.requests.take_back();
+        core::mem::forget(self.connected.take());
+    }
+
     /// Ends the grants of the pages that were asked for. False if the back end still uses one.
     fn end_grants(&mut self, Asked { slot, first_page, grants }: Asked) -> bool {
         let pages = &self.requests.pages(slot)[first_page..];
@@ -235,6 +246,7 @@ impl BlockDevice for XenBlk {
                     self.take_back();
                     self.connected = None;
                 }
+                Step::Lost => self.abandon(),
             }
         }
         self.xen.retry_quarantine();

@@ -254,6 +254,7 @@ impl NetQueue for XenNet {
                 }
                 // Whatever the back end has not let go of is quarantined.
                 Step::Stopped => self.connected = None,
+                Step::Lost => core::mem::forget(self.connected.take()),
             }
         }
         self.xen.retry_quarantine();
