@@ -57,7 +57,7 @@ fn alone(test: &str, options: &[&str], script: &str) -> Option<Output> {
     let said = folder.path().join("said");
     let script = format!(
         "\"$0\" \"$@\" > {said:?} & server=$!
-         until grep -q Ctrl-C {said:?}; do kill -0 $server || break; sleep 0.02; done
+         until grep -qs Ctrl-C {said:?}; do kill -0 $server || break; sleep 0.02; done
          {script}
          wait $server; status=$?
          cat {said:?}
