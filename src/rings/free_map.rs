@@ -3,8 +3,8 @@
 use arrayvec::ArrayVec;
 use bitvec::vec::BitVec;
 
-/// How many freed numbers are remembered for the next allocations before the map is searched again.
-const RECENT: usize = 64;
+/// How many freed numbers are remembered for the next allocations before the map is searched again: more than a busy ring has out.
+const RECENT: usize = 512;
 
 /// The free ones.
 #[derive(Debug)]
@@ -73,12 +73,12 @@ mod tests {
         let mut free = FreeMap::new(3);
         assert!((0..3).all(|number| free.take() == Some(number)) && free.take().is_none());
         free.put(1);
-        free.grow(100);
+        free.grow(1000);
         let mut taken: Vec<u32> = core::iter::from_fn(|| free.take()).collect();
         taken.sort_unstable();
-        assert!(taken.into_iter().eq([1].into_iter().chain(3..103)));
+        assert!(taken.into_iter().eq([1].into_iter().chain(3..1003)));
         // More than are remembered.
-        (0..103).for_each(|number| free.put(number));
-        assert_eq!(core::iter::from_fn(|| free.take()).count(), 103);
+        (0..1003).for_each(|number| free.put(number));
+        assert_eq!(core::iter::from_fn(|| free.take()).count(), 1003);
     }
 }
